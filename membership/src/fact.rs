@@ -1,0 +1,53 @@
+//! Observed state: what a node says about itself.
+//!
+//! A fact is one value under one key, written only by the node it is about. Facts travel two ways:
+//! pushed over open connections as soon as they change, and through chitchat, which repairs what a
+//! push missed. chitchat lets any member write any key, so each fact is signed by its owner and
+//! carries a rising sequence number; whoever passes it on passes the signature on.
+//!
+//! Values are small on purpose: chitchat silently stops delivering a node's later keys behind a value
+//! that is larger than one of its messages. What may grow (claims) is split over several keys.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{CellId, Incarnation, NodeId, ServiceId};
+
+/// The largest value that is published under one key, in bytes before any text encoding.
+pub const MAX_FACT_BYTES: usize = 12 * 1024;
+
+/// What a fact is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum FactKey {
+    /// [`crate::member::Profile`]: name, address, capacity, labels, versions. Changes rarely.
+    Profile,
+    /// [`crate::member::Health`]: engine state, leaving, record root. Changes now and then.
+    Health,
+    /// [`crate::detector::EdgeReport`]: which observed members do not answer this node.
+    Edges,
+    /// The node's claims on slots of one service, in parts of at most [`MAX_FACT_BYTES`].
+    Claims { service: ServiceId, part: u16 },
+    /// Tasks of one service that ended on this node, newest first.
+    History { service: ServiceId },
+}
+
+/// One fact with the evidence that its owner wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedFact {
+    pub cell: CellId,
+    pub owner: NodeId,
+    pub incarnation: Incarnation,
+    /// Rises with every publication of one incarnation, over all keys.
+    pub seq: u64,
+    pub key: FactKey,
+    /// `None` withdraws the key.
+    pub value: Option<Vec<u8>>,
+    /// Ed25519 over [`SignedFact::signed_bytes`]; empty only inside the simulator.
+    pub signature: Vec<u8>,
+}
+
+impl SignedFact {
+    /// True if this is later news from its owner than `other`, under the same key.
+    pub fn supersedes(&self, other: &Self) -> bool {
+        (self.incarnation, self.seq) > (other.incarnation, other.seq)
+    }
+}
