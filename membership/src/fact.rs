@@ -11,9 +11,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{CellId, Incarnation, NodeId, ServiceId};
+use crate::wire;
 
 /// The largest value that is published under one key, in bytes before any text encoding.
 pub const MAX_FACT_BYTES: usize = 12 * 1024;
+
+const SIGNING_DOMAIN: &[u8] = b"shoal fact 1\0";
 
 /// What a fact is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,5 +52,14 @@ impl SignedFact {
     /// True if this is later news from its owner than `other`, under the same key.
     pub fn supersedes(&self, other: &Self) -> bool {
         (self.incarnation, self.seq) > (other.incarnation, other.seq)
+    }
+    /// What the signature covers: everything but itself, behind a prefix that keeps the signature from
+    /// being taken for one over anything else.
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        let covered =
+            (self.cell, self.owner, self.incarnation, self.seq, self.key, self.value.as_ref());
+        let mut bytes = SIGNING_DOMAIN.to_vec();
+        bytes.extend(wire::canonical_bytes(&covered));
+        bytes
     }
 }

@@ -11,9 +11,11 @@
 //! of the `node` crate; an older node carries fields it does not know without touching them.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::clock::Stamp;
 use crate::id::{CellId, NodeId};
+use crate::wire;
 
 /// The largest body of a record, in bytes. Docker's own limits (500 KiB for a secret, 1000 KiB for a
 /// config) fit.
@@ -77,6 +79,15 @@ impl Record {
     /// The total order that decides which of two records for a key stands.
     pub fn order(&self) -> (Stamp, NodeId) {
         (self.stamp, self.writer)
+    }
+
+    /// What names this record among the ancestors of later ones: the first 128 bits of the SHA-256 of
+    /// its encoded form.
+    pub fn digest(&self) -> Digest {
+        let hash = Sha256::digest(wire::canonical_bytes(self));
+        let mut first = [0; 16];
+        first.copy_from_slice(&hash[..16]);
+        Digest(u128::from_be_bytes(first))
     }
 
     pub fn is_tombstone(&self) -> bool {
