@@ -1,0 +1,143 @@
+//! What the core asks of a container runtime, and what a runtime tells the core.
+//!
+//! Three implementers exist: `docker` and `process` in the daemon, and the simulated one. A runtime
+//! decides nothing: it starts what it is told to start, reports what it sees of the containers that
+//! carry this node's id, and never touches any other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use membership::id::{ServiceId, TaskId};
+use membership::time::{Millis, Wall};
+use serde_json::Value;
+
+use crate::slot::{Epoch, PortStatus, Slot, TemplateId};
+
+/// Ties a result to the action it answers. Never reused within one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ActionId(pub u64);
+
+/// Labels that every container of ours carries, beside Swarm's own.
+pub mod label {
+    /// Which node started it: several nodes may share one engine (the demo does).
+    pub const NODE: &str = "shoal.node.id";
+    pub const CLUSTER: &str = "shoal.cluster.id";
+    pub const SLOT: &str = "shoal.slot";
+    pub const EPOCH: &str = "shoal.epoch";
+    pub const TEMPLATE: &str = "shoal.template";
+    pub const CREATED: &str = "shoal.created";
+    pub const SWARM_NODE_ID: &str = "com.docker.swarm.node.id";
+    pub const SWARM_SERVICE_ID: &str = "com.docker.swarm.service.id";
+    pub const SWARM_SERVICE_NAME: &str = "com.docker.swarm.service.name";
+    pub const SWARM_TASK: &str = "com.docker.swarm.task";
+    pub const SWARM_TASK_ID: &str = "com.docker.swarm.task.id";
+    pub const SWARM_TASK_NAME: &str = "com.docker.swarm.task.name";
+}
+
+/// A container to create and start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StartTask {
+    pub task: TaskId,
+    pub service: ServiceId,
+    pub service_name: String,
+    pub slot: Slot,
+    pub epoch: Epoch,
+    pub template: TemplateId,
+    pub created: Wall,
+    /// Container name, unique on the host: `<service>.<slot>.<task>`. A second start under one name
+    /// is refused by the engine, which makes the name a lock against starting twice.
+    pub name: String,
+    /// All labels that the container gets: ours, Swarm's and those of the container spec.
+    pub labels: BTreeMap<String, String>,
+    /// The service's `TaskTemplate` as the client sent it, with Go templates in hostname, env and
+    /// mounts already expanded.
+    pub template_json: Arc<Value>,
+    /// `--publish mode=host`: ports to open on this host. `published` 0 lets the engine choose.
+    pub ports: Vec<PortStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RuntimeAction {
+    /// Create and start. Answered by [`ActionResult::Started`] as soon as the container runs; its
+    /// health comes later, as [`RuntimeEvent::Container`].
+    Start(Box<StartTask>),
+    /// Ask to stop, kill after `grace`, and remove. Answered by [`ActionResult::Stopped`], also when
+    /// there was nothing left to stop.
+    Stop { task: TaskId, container: String, grace: Millis },
+    /// Remove what a task that ended left behind, keeping nothing. Answered by `Stopped`.
+    Remove { task: TaskId, container: String },
+    /// Everything that carries this node's id, in whatever state.
+    List,
+}
+
+/// What a container is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Created and not started (a crash between the two calls leaves this).
+    Created,
+    Running { health: ContainerHealth },
+    Paused,
+    Exited { code: i32, out_of_memory: bool },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerHealth {
+    /// It has no health check: running is healthy.
+    None,
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+/// A container of ours, as the runtime sees it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub container: String,
+    pub task: TaskId,
+    pub service: ServiceId,
+    pub service_name: String,
+    pub slot: Slot,
+    pub epoch: Epoch,
+    pub template: TemplateId,
+    pub created: Wall,
+    pub state: ContainerState,
+    pub pid: Option<u32>,
+    pub ports: Vec<PortStatus>,
+}
+
+/// Why a start failed, as far as it changes what is done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartFailure {
+    /// The image is not here and could not be fetched. The task is `rejected`.
+    NoSuchImage,
+    /// The spec asks for something the engine refuses (a bad mount, an unknown option): `rejected`.
+    BadSpec,
+    /// The container was created and could not be started (no such program, port taken): `failed`.
+    DidNotStart,
+    /// The engine did not answer in time or is not there: says nothing about the task.
+    EngineUnavailable,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ActionResult {
+    Started(Box<Found>),
+    StartFailed { why: StartFailure, message: String },
+    Stopped,
+    /// The container may still be running.
+    StopFailed { message: String },
+    Listed(Vec<Found>),
+    ListFailed { message: String },
+}
+
+/// What a runtime reports unasked. A lost event costs time only: the slow resync (`List`) mends it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RuntimeEvent {
+    /// A container of ours changed; this is all of its present state.
+    Container(Box<Found>),
+    /// A container of ours was removed.
+    Removed { task: TaskId, container: String },
+    /// The engine stopped answering, with the reason in words.
+    EngineLost { reason: String },
+    /// The engine answers (again); everything may have changed meanwhile, so the core lists.
+    EngineBack { version: String },
+}
