@@ -1,1 +1,3 @@
+//! The loop around the node core, and everything of a node that touches the world.
 
+pub mod api;
