@@ -125,10 +125,10 @@ pub struct LogOptions {
     pub stdout: bool,
     pub stderr: bool,
     pub follow: bool,
-    /// Unix nanoseconds, inclusive.
-    pub since: Option<i64>,
-    /// Unix nanoseconds, exclusive.
-    pub until: Option<i64>,
+    /// Only lines written at this time or later.
+    pub since: Option<Wall>,
+    /// Only lines written up to this time.
+    pub until: Option<Wall>,
     /// The last so many lines; `None` is all.
     pub tail: Option<u64>,
 }
@@ -137,6 +137,8 @@ pub struct LogOptions {
 pub enum LogSource {
     Stdout,
     Stderr,
+    /// A service with a terminal has one stream of raw bytes, not of lines.
+    Console,
 }
 
 /// The longest payload of one [`LogFrame`], in bytes: a longer line goes on in the next frame.
@@ -146,8 +148,8 @@ pub const MAX_LOG_FRAME_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogFrame {
     pub source: LogSource,
-    /// Unix nanoseconds by the clock of the node that ran it.
-    pub at: i64,
+    /// RFC 3339 with nine digits, by the clock of the node that ran it.
+    pub timestamp: String,
     /// At most [`MAX_LOG_FRAME_BYTES`].
     pub line: Vec<u8>,
 }
