@@ -1,0 +1,213 @@
+//! One service's batch in progress: what is counted so far, and who comes next.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cluster::{Cluster, Index, Totals};
+use crate::eligible::{Own, fixed, has_room, verdict};
+use crate::fair::Fair;
+use crate::floor::{Finalist, Floor, Shelf};
+use crate::hash::slot_seed;
+use crate::plan::{CHOICES, Held};
+use crate::refusal::{Pending, Refusal};
+use crate::request::{MaxPerNode, Request};
+use crate::spread::Spread;
+
+/// What happens at one slot of the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Somebody has claimed it and is starting it.
+    Holder(Index),
+    Orphan,
+}
+
+#[derive(Debug)]
+pub(crate) struct Batch<'c> {
+    pub(crate) cluster: &'c Cluster,
+    pub(crate) request: &'c Request,
+    /// Slots still to be walked, in order.
+    pub(crate) steps: BTreeMap<u32, Step>,
+    pub(crate) spread: Spread<'c>,
+    /// For each leaf, once it was needed.
+    floors: Vec<Option<Floor>>,
+    own: Vec<Own>,
+    fair: Fair,
+    /// Scratch: leaves in the order in which they are due.
+    order: Vec<usize>,
+    /// The last reason for which nothing was left, as long as nothing has changed since.
+    stuck: Option<Pending>,
+}
+
+impl<'c> Batch<'c> {
+    pub(crate) fn new(
+        cluster: &'c Cluster,
+        request: &'c Request,
+        held: &BTreeMap<u32, Held>,
+        orphans: &[u32],
+    ) -> Self {
+        let mut own = vec![Own::default(); cluster.keys.len()];
+        let mut steps = BTreeMap::new();
+        let plain = request.constraints.is_empty() && request.platforms.is_empty();
+        let (mut spread, mut totals) = if plain && request.preferences.is_empty() {
+            (Spread::over_zones(cluster, request), cluster.totals)
+        } else {
+            let suited: Vec<Index> =
+                cluster.indexes().filter(|at| fixed(cluster, request, *at)).collect();
+            let mut totals = Totals::default();
+            for at in &suited {
+                totals.add_host(cluster.host_at(*at), cluster.weight(*at), cluster.load_at(*at));
+            }
+            (Spread::over(cluster, request, &suited), totals)
+        };
+        for orphan in orphans {
+            steps.insert(*orphan, Step::Orphan);
+        }
+        for (slot, holder) in held {
+            let Some(at) = cluster.index(holder.node) else {
+                // Held by somebody outside the view: nothing to count, and not ours to place.
+                steps.remove(slot);
+                continue;
+            };
+            if holder.settled {
+                steps.remove(slot);
+                own[at as usize].count += 1;
+                if cluster.is_open(at) {
+                    spread.count(at);
+                }
+            } else {
+                steps.insert(*slot, Step::Holder(at));
+                own[at as usize].shift -= 1;
+                if spread.leaf_of(at).is_some() && cluster.is_open(at) {
+                    totals.remove_replica(request);
+                }
+            }
+        }
+        let fair = Fair::new(&totals, request, steps.len() as i64);
+        let floors = vec![None; spread.leaves()];
+        Self { cluster, request, steps, spread, floors, own, fair, order: Vec::new(), stuck: None }
+    }
+
+    /// Counts one replica of the batch on a host.
+    pub(crate) fn pass(&mut self, at: Index) {
+        let before = self.shelf(at);
+        let own = &mut self.own[at as usize];
+        own.count += 1;
+        own.shift += 1;
+        if !self.cluster.is_open(at) {
+            return;
+        }
+        self.spread.count(at);
+        self.stuck = None;
+        let Some(leaf) = self.spread.leaf_of(at) else { return };
+        let after = self.shelf(at);
+        if let Some(floor) = &mut self.floors[leaf] {
+            if let Some(before) = before {
+                floor.remove(before, at);
+            }
+            if let Some(after) = after {
+                floor.insert(after, self.cluster.keys[at as usize], at);
+            }
+        }
+    }
+
+    /// Where a host stands now; `None` if it has no room.
+    fn shelf(&self, at: Index) -> Option<Shelf> {
+        let own = self.own[at as usize];
+        if !has_room(self.cluster, self.request, at, own) {
+            return None;
+        }
+        let weight = self.cluster.weight(at);
+        Some(Shelf {
+            at_limit: matches!(self.request.max_per_node,
+                Some(MaxPerNode::Soft(limit)) if own.count >= limit),
+            level: Shelf::level(own.count, weight),
+            over: self.fair.is_over(self.cluster, self.request, at, own),
+            weight,
+        })
+    }
+
+    /// The candidates of an orphan, in rank order, at least one.
+    pub(crate) fn choose(&mut self, slot: u32) -> Result<Vec<Index>, Pending> {
+        let skip = self.skipped(slot);
+        if skip.is_empty()
+            && let Some(pending) = &self.stuck
+        {
+            return Err(pending.clone());
+        }
+        let seed = slot_seed(self.request.service, slot);
+        let mut order = std::mem::take(&mut self.order);
+        self.spread.order(&mut order);
+        let mut chosen = Vec::with_capacity(2 * CHOICES);
+        'search: for at_limit in [false, true] {
+            for leaf in &order {
+                if !self.gather(*leaf, seed, at_limit, &skip, &mut chosen) {
+                    break 'search;
+                }
+            }
+        }
+        self.order = order;
+        if chosen.is_empty() {
+            let pending = self.pending(&skip);
+            if skip.is_empty() {
+                self.stuck = Some(pending.clone());
+            }
+            return Err(pending);
+        }
+        Ok(chosen)
+    }
+
+    /// Adds the candidates of one leaf; false once there are enough.
+    fn gather(
+        &mut self,
+        leaf: usize,
+        seed: u64,
+        at_limit: bool,
+        skip: &[Index],
+        chosen: &mut Vec<Index>,
+    ) -> bool {
+        let floor = match self.floors[leaf].take() {
+            Some(floor) => floor,
+            None => self.build_floor(leaf),
+        };
+        let more = floor.finalists(seed, at_limit, skip, |rung| {
+            self.least_loaded_first(rung);
+            chosen.extend(rung.iter().map(|finalist| finalist.at));
+            chosen.len() < CHOICES
+        });
+        self.floors[leaf] = Some(floor);
+        more
+    }
+
+    fn build_floor(&self, leaf: usize) -> Floor {
+        let members = self.spread.members(leaf).iter();
+        Floor::new(members.filter_map(|at| {
+            self.shelf(*at).map(|shelf| (shelf, self.cluster.keys[*at as usize], *at))
+        }))
+    }
+
+    /// Among the first of the race the least loaded leads; the race settles what load does not.
+    fn least_loaded_first(&self, rung: &mut [Finalist]) {
+        rung.sort_by_cached_key(|finalist| {
+            let own = self.own[finalist.at as usize];
+            let fullness = self.fair.fullness(self.cluster, self.request, finalist.at, own);
+            (fullness, finalist.race, finalist.at)
+        });
+    }
+
+    fn skipped(&self, slot: u32) -> Vec<Index> {
+        let nodes = (slot, membership::id::NodeId(0))..=(slot, membership::id::NodeId(u128::MAX));
+        let passed_over: &BTreeSet<_> = &self.request.passed_over;
+        passed_over.range(nodes).filter_map(|(_, node)| self.cluster.index(*node)).collect()
+    }
+
+    /// Why nobody is left.
+    fn pending(&self, skip: &[Index]) -> Pending {
+        let refused = self.cluster.indexes().map(|at| {
+            let own = self.own[at as usize];
+            let refusal = verdict(self.cluster, self.request, at, own).err();
+            // Room but no candidate: only a host that was skipped is left to be that.
+            debug_assert!(refusal.is_some() || skip.contains(&at));
+            (self.cluster.id(at), refusal.unwrap_or(Refusal::PassedOver))
+        });
+        Pending { refused: refused.collect() }
+    }
+}
