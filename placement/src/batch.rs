@@ -1,14 +1,16 @@
 //! One service's batch in progress: what is counted so far, and who comes next.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::cluster::{Cluster, Index, Totals};
 use crate::eligible::{Own, fixed, has_room, verdict};
 use crate::fair::Fair;
 use crate::floor::{Finalist, Floor, Shelf};
 use crate::hash::slot_seed;
+use crate::pending::Pending;
 use crate::plan::{CHOICES, Held};
-use crate::refusal::{Pending, Refusal};
+use crate::refusal::Refusal;
 use crate::request::{MaxPerNode, Request};
 use crate::spread::Spread;
 
@@ -29,12 +31,12 @@ pub(crate) struct Batch<'c> {
     pub(crate) spread: Spread<'c>,
     /// For each leaf, once it was needed.
     floors: Vec<Option<Floor>>,
-    own: Vec<Own>,
-    fair: Fair,
+    pub(crate) own: Vec<Own>,
+    pub(crate) fair: Fair,
     /// Scratch: leaves in the order in which they are due.
     order: Vec<usize>,
     /// The last reason for which nothing was left, as long as nothing has changed since.
-    stuck: Option<Pending>,
+    stuck: Option<Arc<Pending>>,
 }
 
 impl<'c> Batch<'c> {
@@ -110,7 +112,7 @@ impl<'c> Batch<'c> {
     }
 
     /// Where a host stands now; `None` if it has no room.
-    fn shelf(&self, at: Index) -> Option<Shelf> {
+    pub(crate) fn shelf(&self, at: Index) -> Option<Shelf> {
         let own = self.own[at as usize];
         if !has_room(self.cluster, self.request, at, own) {
             return None;
@@ -126,12 +128,12 @@ impl<'c> Batch<'c> {
     }
 
     /// The candidates of an orphan, in rank order, at least one.
-    pub(crate) fn choose(&mut self, slot: u32) -> Result<Vec<Index>, Pending> {
+    pub(crate) fn choose(&mut self, slot: u32) -> Result<Vec<Index>, Arc<Pending>> {
         let skip = self.skipped(slot);
         if skip.is_empty()
             && let Some(pending) = &self.stuck
         {
-            return Err(pending.clone());
+            return Err(Arc::clone(pending));
         }
         let seed = slot_seed(self.request.service, slot);
         let mut order = std::mem::take(&mut self.order);
@@ -146,9 +148,9 @@ impl<'c> Batch<'c> {
         }
         self.order = order;
         if chosen.is_empty() {
-            let pending = self.pending(&skip);
+            let pending = Arc::new(self.pending(&skip));
             if skip.is_empty() {
-                self.stuck = Some(pending.clone());
+                self.stuck = Some(Arc::clone(&pending));
             }
             return Err(pending);
         }
@@ -201,13 +203,15 @@ impl<'c> Batch<'c> {
 
     /// Why nobody is left.
     fn pending(&self, skip: &[Index]) -> Pending {
-        let refused = self.cluster.indexes().map(|at| {
+        let mut pending = Pending::default();
+        for at in self.cluster.indexes() {
             let own = self.own[at as usize];
             let refusal = verdict(self.cluster, self.request, at, own).err();
             // Room but no candidate: only a host that was skipped is left to be that.
             debug_assert!(refusal.is_some() || skip.contains(&at));
-            (self.cluster.id(at), refusal.unwrap_or(Refusal::PassedOver))
-        });
-        Pending { refused: refused.collect() }
+            let name = &self.cluster.host_at(at).name;
+            pending.add(name, refusal.unwrap_or(Refusal::PassedOver));
+        }
+        pending
     }
 }

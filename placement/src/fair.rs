@@ -18,7 +18,10 @@ const SLACK: (u128, u128) = (5, 4);
 /// Fraction bits of a [`Fair`] ratio.
 const FRACTION: u32 = 32;
 /// Steps of fullness from empty to full.
-const STEPS: u64 = 64;
+pub(crate) const STEPS: u64 = 64;
+
+/// How much finer rebalancing looks than planning does.
+pub(crate) const FINE: u64 = 1 << 14;
 
 /// Averages over the hosts that suit one request, as they will be when the whole batch is placed.
 #[derive(Clone, Copy, Debug)]
@@ -73,14 +76,27 @@ impl Fair {
         at: Index,
         own: Own,
     ) -> u64 {
+        self.fine_fullness(cluster, request, at, Own { shift: own.shift + 1, ..own }) / FINE
+    }
+
+    /// How full the host is, in its fullest dimension, in 1/([`STEPS`] * [`FINE`]).
+    pub(crate) fn fine_fullness(
+        &self,
+        cluster: &Cluster,
+        request: &Request,
+        at: Index,
+        own: Own,
+    ) -> u64 {
         let capacity = cluster.host_at(at).capacity;
-        let after = plus(reserved(cluster, request, at, own), request.resources, 1);
+        let reserved = reserved(cluster, request, at, own);
         let fair = u128::from(cluster.weight(at)) * u128::from(self.tasks);
-        let tasks = u128::from(tasks(cluster, at, own) + 1) * u128::from(self.scale) << FRACTION;
+        // At most 2^64 * 2^6 * 2^14 * 2^32: fits.
+        let tasks =
+            (u128::from(tasks(cluster, at, own)) * u128::from(self.scale * FINE)) << FRACTION;
         let by_tasks = u64::try_from(tasks / fair.max(1)).unwrap_or(u64::MAX);
         by_tasks
-            .max(share(after.cpu_milli, capacity.cpu_milli))
-            .max(share(after.memory_bytes, capacity.memory_bytes))
+            .max(share(reserved.cpu_milli, capacity.cpu_milli))
+            .max(share(reserved.memory_bytes, capacity.memory_bytes))
     }
 }
 
@@ -108,10 +124,11 @@ fn above(fair: Option<u64>, capacity: u64, held: u64, wanted: u64) -> bool {
     u128::from(held) + u128::from(wanted) > bound.max(u128::from(wanted))
 }
 
-/// `part / whole` in 1/64; zero where capacity is unknown.
+/// `part / whole` in 1/([`STEPS`] * [`FINE`]); zero where capacity is unknown.
 fn share(part: u64, whole: u64) -> u64 {
     if whole == 0 {
         return 0;
     }
-    u64::try_from(u128::from(part) * u128::from(STEPS) / u128::from(whole)).unwrap_or(u64::MAX)
+    u64::try_from(u128::from(part) * u128::from(STEPS * FINE) / u128::from(whole))
+        .unwrap_or(u64::MAX)
 }

@@ -35,10 +35,6 @@ impl Race {
     pub(crate) fn at(hash: u64, weight: u32) -> Self {
         Self { arrival: arrival(hash) / u64::from(weight.max(1)), miss: !hash }
     }
-
-    pub(crate) fn arrival(self) -> u64 {
-        self.arrival
-    }
 }
 
 /// The node that makes a service's own decisions (rollout, autoscale): unweighted rendezvous hashing
@@ -144,6 +140,6 @@ pub(crate) fn arrival(hash: u64) -> u64 {
     let step = (digits >> 57) as usize;
     let rest = (digits >> 9) & ((1 << 48) - 1);
     let low = LOG2[step];
-    let rise = u128::from(LOG2[step + 1] - low) * u128::from(rest) >> 48;
-    (u64::from(whole) + 1 << FRACTION) - low - rise as u64
+    let rise = (u128::from(LOG2[step + 1] - low) * u128::from(rest)) >> 48;
+    ((u64::from(whole) + 1) << FRACTION) - low - rise as u64
 }

@@ -13,7 +13,7 @@
 //!   cluster;
 //! - [`eligible::eligible`] answers for one host, as global services and admission need it;
 //! - [`rebalance`] says what a host that stands empty may pull, and what must leave a host;
-
+//! - [`explain::explain`] says why a slot is where it is, or nowhere.
 //!
 //! No clock, no randomness, no floating point and no hash-ordered map: the golden vectors in
 //! `tests/golden.rs` hold on every machine. What is in the hash may only change together with
@@ -23,26 +23,29 @@ mod batch;
 pub mod cluster;
 pub mod constraint;
 pub mod eligible;
-
+pub mod explain;
 mod fair;
 mod floor;
 pub mod hash;
 pub mod host;
 pub mod mine;
+pub mod pending;
 pub mod plan;
 pub mod rebalance;
 pub mod refusal;
 pub mod request;
 mod spread;
+mod units;
 
 pub use cluster::{Cluster, Load};
 pub use constraint::Constraint;
 pub use eligible::{admits, eligible};
-
+pub use explain::{Explanation, HostVerdict, Verdict, explain};
 pub use hash::{PLACEMENT_VERSION, Race, race, steward};
 pub use host::{Accepts, Closed, Host};
 pub use mine::plan_mine;
+pub use pending::Pending;
 pub use plan::{CHOICES, Held, Plan, plan};
-pub use rebalance::misplaced;
-pub use refusal::{Pending, Refusal};
+pub use rebalance::{Pull, misplaced, pull};
+pub use refusal::{Refusal, RefusalKind};
 pub use request::{HostPort, MaxPerNode, Platform, Preference, Protocol, Request};

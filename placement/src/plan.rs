@@ -13,12 +13,13 @@
 //! hosts above the average, from higher levels, from other groups, and from hosts at their soft limit.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use membership::id::NodeId;
 
 use crate::batch::{Batch, Step};
 use crate::cluster::Cluster;
-use crate::refusal::Pending;
+use crate::pending::Pending;
 use crate::request::Request;
 
 /// How many hosts of the race are compared by load (d of the power of d choices), and at least how many
@@ -40,7 +41,8 @@ pub struct Plan {
     /// In rank order: the first is the planned owner, the others step in when it does not claim.
     /// Never empty, fewer than twice [`CHOICES`].
     pub choices: BTreeMap<u32, Vec<NodeId>>,
-    pub pending: BTreeMap<u32, Pending>,
+    /// Shared, because one reason often stands for many slots.
+    pub pending: BTreeMap<u32, Arc<Pending>>,
 }
 
 /// Plans the orphans of one service.

@@ -123,6 +123,11 @@ impl<'c> Spread<'c> {
         &self.members[leaf]
     }
 
+    /// Replicas counted in the zone of a leaf.
+    pub(crate) fn replicas(&self, leaf: usize) -> u64 {
+        self.paths[leaf].last().map_or(0, |zone| self.groups[*zone as usize].count)
+    }
+
     pub(crate) fn leaves(&self) -> usize {
         self.paths.len()
     }
@@ -144,13 +149,27 @@ impl<'c> Spread<'c> {
         Ordering::Equal
     }
 
-    /// How far along the groups of a leaf are: (replicas, weight, whether it is a zone), top first.
-    pub(crate) fn standing(&self, leaf: usize) -> impl Iterator<Item = (u64, u64, bool)> {
-        self.paths[leaf].iter().map(|id| {
-            let group = &self.groups[*id as usize];
-            (group.count, group.weight, group.is_zone)
-        })
+    /// Whether a replica that moves from leaf `from` to leaf `to` brings their groups closer together
+    /// (`Greater`), leaves them as even as they were (`Equal`), or drives them apart (`Less`). Decided
+    /// at the level where the two part, as the levels above do not notice.
+    pub(crate) fn gain(&self, from: usize, to: usize) -> Ordering {
+        for (x, y) in self.paths[from].iter().zip(&self.paths[to]) {
+            if x != y {
+                let (from, to) = (&self.groups[*x as usize], &self.groups[*y as usize]);
+                let (gives, takes) = if from.is_zone { (from.weight, to.weight) } else { (1, 1) };
+                return gain((from.count, gives), (to.count, takes));
+            }
+        }
+        Ordering::Equal
     }
+}
+
+/// What a move from one (count, weight) to another does to evenness in Adams' sense: the giver's last
+/// replica, at `(count - 1) / weight`, against the taker's next one, at `count / weight`. Every gain
+/// lowers the sum of `count * (count - 1) / weight`, so that gains come to an end.
+pub(crate) fn gain(from: (u64, u64), to: (u64, u64)) -> Ordering {
+    let Some(last) = from.0.checked_sub(1) else { return Ordering::Less };
+    (u128::from(last) * u128::from(to.1)).cmp(&(u128::from(to.0) * u128::from(from.1)))
 }
 
 impl Group {
