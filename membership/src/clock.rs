@@ -70,6 +70,12 @@ impl Clock {
         self.last
     }
 
+    /// Takes note of a stamp that was accepted earlier, and may since lie ahead of a wall clock that
+    /// jumped back: what is written over it must still sort after it.
+    pub fn advance_to(&mut self, accepted: Stamp) {
+        self.last = self.last.max(accepted);
+    }
+
     /// Takes note of a stamp from elsewhere.
     ///
     /// # Errors

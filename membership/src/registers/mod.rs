@@ -8,32 +8,23 @@
 //! This type is the memory image; the caller puts every record that [`Registers::merge`] reports as
 //! changed, and every conflict it hands back, on disk and sends them on.
 
+mod buckets;
+mod check;
+mod conflict;
+mod tombstones;
+
 use std::collections::BTreeMap;
 
-use crate::clock::{Clock, Stamp, TooFarAhead};
+pub use buckets::BUCKETS;
+use buckets::Buckets;
+pub use check::Refusal;
+pub use conflict::Conflict;
+pub use tombstones::TOMBSTONE_AGE;
+
+use crate::clock::{Clock, Stamp};
 use crate::id::{CellId, NodeId};
-use crate::record::{Digest, Key, Kind, Record};
-use crate::time::{Millis, Wall};
-
-/// How old a tombstone must be before it is forgotten, if everybody has it by then.
-pub const TOMBSTONE_AGE: Millis = Millis::from_secs(24 * 60 * 60);
-
-/// Why a record was refused. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    #[error("record of {writer} refused: {reason}")]
-    TooFarAhead { writer: NodeId, reason: TooFarAhead },
-    #[error("record refused: its body has {bytes} bytes, more than the {limit} that are allowed")]
-    BodyTooLarge { bytes: usize, limit: usize },
-    #[error("record of {writer} refused: it names {count} ancestors, more than a record may")]
-    TooManyAncestors { writer: NodeId, count: usize },
-    #[error("record of {writer} refused: its stamp's counter {} is out of range", stamp.counter)]
-    BadStamp { writer: NodeId, stamp: Stamp },
-    #[error(
-        "record of {writer} refused: it is filed as a conflict but does not hold a losing record"
-    )]
-    NotAConflict { writer: NodeId },
-}
+use crate::record::{Digest, Key, Kind, MAX_ANCESTORS, Record};
+use crate::time::Wall;
 
 /// What a merge did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,61 +35,76 @@ pub struct Merge {
     pub conflict: Option<Record>,
 }
 
-/// A concurrent edit that lost, waiting for somebody to look at it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// The key of the conflict record itself: drafting `None` over it dismisses the conflict.
-    pub id: Key,
-    /// The register that was edited twice.
-    pub key: Key,
-    /// The edit that lost. Its stamp and writer say when and by whom.
-    pub loser: Record,
+#[derive(Clone, Debug)]
+struct Entry {
+    record: Record,
+    digest: Digest,
+}
+
+impl Entry {
+    fn new(record: Record) -> Self {
+        let digest = record.digest();
+        Self { record, digest }
+    }
+
+    /// [`Record::order`], made total: a writer that used a stamp twice (a restored disk) must not make
+    /// two nodes keep different records for ever.
+    fn order(&self) -> (Stamp, NodeId, Digest) {
+        (self.record.stamp, self.record.writer, self.digest)
+    }
 }
 
 /// The records of one node by key.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Registers {
     cell: CellId,
-    entries: BTreeMap<Key, Record>,
+    entries: BTreeMap<Key, Entry>,
+    buckets: Buckets,
+    /// Tombstones stamped before this are not counted in the root.
+    horizon: Wall,
 }
 
 impl Registers {
     pub fn new(cell: CellId) -> Self {
-        Self { cell, entries: BTreeMap::new() }
+        Self { cell, entries: BTreeMap::new(), buckets: Buckets::default(), horizon: Wall(0) }
     }
 
     /// The registers as they were on disk. Conflicts between them were found when they were merged the
-    /// first time, so none are made.
+    /// first time. Follow it with [`Self::expire`].
     pub fn load(cell: CellId, records: impl IntoIterator<Item = Record>) -> Self {
-        Self { cell, entries: records.into_iter().map(|r| (r.key, r)).collect() }
+        let mut registers = Self::new(cell);
+        for record in records {
+            registers.merge(record);
+        }
+        registers
     }
 
     /// The greatest stamp held: what [`Clock::starting_after`] wants after a restart.
     pub fn last_stamp(&self) -> Stamp {
-        self.entries.values().map(|r| r.stamp).max().unwrap_or_default()
+        self.iter().map(|record| record.stamp).max().unwrap_or_default()
     }
 
     /// The record that stands under `key`, a tombstone too.
     pub fn get(&self, key: &Key) -> Option<&Record> {
-        self.entries.get(key)
+        self.entries.get(key).map(|entry| &entry.record)
     }
 
-    /// The digest of what stands under `key`: what `draft` would name as the parent.
+    /// The digest of what stands under `key`: what a draft over it would name as its parent.
     pub fn digest(&self, key: &Key) -> Option<Digest> {
-        self.entries.get(key).map(Record::digest)
+        self.entries.get(key).map(|entry| entry.digest)
     }
 
     /// What stands and is not a tombstone, of one kind, in order of id.
     pub fn live(&self, kind: Kind) -> impl Iterator<Item = (u128, &Record)> {
         self.entries
             .range(Key { kind, id: 0 }..=Key { kind, id: u128::MAX })
+            .map(|(key, entry)| (key.id, &entry.record))
             .filter(|(_, record)| !record.is_tombstone())
-            .map(|(key, record)| (key.id, record))
     }
 
     /// Everything, tombstones too, in order of key.
     pub fn iter(&self) -> impl Iterator<Item = &Record> {
-        self.entries.values()
+        self.entries.values().map(|entry| &entry.record)
     }
 
     pub fn len(&self) -> usize {
@@ -111,17 +117,43 @@ impl Registers {
 
     /// True if merging `record` would do anything at all, be it to make a conflict.
     pub fn would_change(&self, record: &Record) -> bool {
-        self.entries.get(&record.key).is_none_or(|held| held.order() < record.order())
+        let (stands, conflict) = self.judge(&Entry::new(record.clone()));
+        stands || conflict.is_some()
     }
 
     /// Takes a record in. The caller has put it through [`Record::check`] and shown its stamp to the
-    /// clock.
+    /// clock. Commutative, associative and idempotent in what stands afterwards.
     pub fn merge(&mut self, record: Record) -> Merge {
-        let changed = self.would_change(&record);
+        let entry = Entry::new(record);
+        let (changed, conflict) = self.judge(&entry);
         if changed {
-            self.entries.insert(record.key, record);
+            self.put(entry);
         }
-        Merge { changed, conflict: None }
+        if let Some(conflict) = &conflict {
+            self.put(Entry::new(conflict.clone()));
+        }
+        Merge { changed, conflict }
+    }
+
+    /// Whether `new` will stand, and the conflict record to put beside it if there is a new one.
+    fn judge(&self, new: &Entry) -> (bool, Option<Record>) {
+        let Some(held) = self.entries.get(&new.record.key) else { return (true, None) };
+        if held.digest == new.digest {
+            return (false, None);
+        }
+        let stands = held.order() < new.order();
+        let (winner, loser) = if stands { (new, held) } else { (held, new) };
+        let conflict = conflict::between(&winner.record, &loser.record, loser.digest)
+            // Not a second time, and not after it was dismissed.
+            .filter(|c| self.get(&c.key).is_none_or(|held| held.order() < c.order()));
+        (stands, conflict)
+    }
+
+    fn put(&mut self, entry: Entry) {
+        let key = entry.record.key;
+        let counted = !self.is_expired(&entry.record);
+        self.buckets.set(key, counted.then_some(entry.digest));
+        self.entries.insert(key, entry);
     }
 
     /// The record to write over what stands under `key`; `None` when it says that already (a write
@@ -138,48 +170,25 @@ impl Registers {
         clock: &mut Clock,
         wall: Wall,
     ) -> Result<Option<Record>, Refusal> {
-        let _ = (key, body, writer, clock, wall);
-        Ok(None)
+        let current = self.entries.get(&key);
+        if current.map_or(body.is_none(), |entry| entry.record.body == body) {
+            return Ok(None);
+        }
+        let mut ancestors = Vec::new();
+        if let Some(entry) = current {
+            clock.advance_to(entry.record.stamp);
+            ancestors.push(entry.digest);
+            ancestors.extend(entry.record.ancestors.iter().take(MAX_ANCESTORS - 1));
+        }
+        let record =
+            Record { cell: self.cell, key, stamp: clock.tick(wall), writer, ancestors, body };
+        record.check(wall)?;
+        Ok(Some(record))
     }
 
     /// The conflicts that are still open, in order of the key they are about. One whose edit was
-    /// built upon by another that lost as well, or by what stands now, is left out.
+    /// built upon by what stands now, or by another that lost as well, is not listed by itself.
     pub fn conflicts(&self) -> Vec<Conflict> {
-        Vec::new()
-    }
-
-    /// One digest for all that is held; equal roots mean equal records, old tombstones aside.
-    pub fn root(&self) -> Digest {
-        Digest::default()
-    }
-
-    /// Stops counting tombstones older than [`TOMBSTONE_AGE`] in the root. To be called every minute or so.
-    pub fn expire(&mut self, wall: Wall) {
-        let _ = wall;
-    }
-
-    /// Forgets the tombstones that are older than [`TOMBSTONE_AGE`] and that every member is known to
-    /// have, and returns their keys, for the caller to delete from disk.
-    ///
-    /// `heard` has one entry for each other member that has not left, down ones included: the root it
-    /// last published and when it was last known to be true (now, for a member that is alive).
-    pub fn collect_garbage(
-        &mut self,
-        wall: Wall,
-        heard: impl IntoIterator<Item = (Digest, Wall)>,
-    ) -> Vec<Key> {
-        let _ = (wall, heard.into_iter().count());
-        Vec::new()
-    }
-}
-
-impl Record {
-    /// Whether a record from a peer, or one's own draft, may be merged.
-    ///
-    /// # Errors
-    /// Says which rule it breaks.
-    pub fn check(&self, wall: Wall) -> Result<(), Refusal> {
-        let _ = wall;
-        Ok(())
+        conflict::open(self)
     }
 }
