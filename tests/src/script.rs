@@ -1,0 +1,113 @@
+//! The sentences scenarios are written in: shoal on all hosts, and waiting for what the engines say.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::bed::{Testbed, on_all};
+use crate::count::Count;
+use crate::engine::{Container, Engine, SERVICE_LABEL, block_on};
+use crate::host::{Host, Power};
+use crate::shoal;
+use crate::wait::{holds_for, secs, wait_for};
+use crate::watch::Watch;
+
+/// Bound for members to find each other after a start.
+const MEET_BOUND: Duration = secs(60);
+
+impl Testbed {
+    /// Starts shoal on every host: the first starts the cluster, the others join it with its token. Then
+    /// waits until each calls all of them ready.
+    pub fn shoal_up_all(&mut self) -> Result<()> {
+        self.host_mut(0).start_shoal()?;
+        let token = self.host(0).shoal(["token"])?.trim().to_string();
+        let first = format!("{}:{}", self.host(0).address(), shoal::PORT);
+        for host in self.record.hosts.iter_mut().skip(1) {
+            host.shoal.joins = vec![first.clone()];
+            host.shoal.token = Some(token.clone());
+        }
+        on_all(self.record.hosts.iter_mut().skip(1), Host::start_shoal)?;
+        self.save()?;
+        let all: Vec<usize> = (0..self.hosts().len()).collect();
+        self.wait_members(&all, MEET_BOUND)?;
+        Ok(())
+    }
+
+    /// Waits until each of these nodes calls exactly these ready.
+    pub fn wait_members(&self, members: &[usize], bound: Duration) -> Result<Duration> {
+        let mut wanted: Vec<String> = members.iter().map(|&one| self.host(one).name()).collect();
+        wanted.sort();
+        let (_, took) = wait_for(&format!("{wanted:?} to be one cluster"), bound, || {
+            for &member in members {
+                let host = self.host(member);
+                let ready = host.ready_nodes().map_err(|error| format!("{error:#}"))?;
+                if ready != wanted {
+                    return Err(format!("{} calls {ready:?} ready", host.name()));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(took)
+    }
+
+    /// The running containers of a service, by asking the engines of all hosts that run.
+    pub fn running(&self, service: &str) -> Count {
+        self.running_on(&self.running_hosts(), service)
+    }
+
+    /// The running containers of a service on some hosts.
+    pub fn running_on(&self, hosts: &[usize], service: &str) -> Count {
+        Count::ask(service, &self.engines(hosts))
+    }
+
+    /// Waits until exactly so many run on all hosts together, no slot twice. Returns the time it took.
+    pub fn wait_running(&self, service: &str, wanted: usize, bound: Duration) -> Result<Duration> {
+        self.wait_running_on(&self.running_hosts(), service, wanted, bound)
+    }
+
+    /// As [`Testbed::wait_running`], for some hosts: the side of a cut, the survivors of a crash.
+    pub fn wait_running_on(
+        &self,
+        hosts: &[usize],
+        service: &str,
+        wanted: usize,
+        bound: Duration,
+    ) -> Result<Duration> {
+        let what = format!("{wanted} containers of {service} on {hosts:?}, each slot once");
+        let look = || self.running_on(hosts, service).is_exactly(wanted);
+        let (_, took) = wait_for(&what, bound, look)?;
+        Ok(took)
+    }
+
+    /// Fails as soon as anything but these very containers of the service run.
+    pub fn stays_as(
+        &self,
+        service: &str,
+        containers: &BTreeSet<String>,
+        span: Duration,
+    ) -> Result<()> {
+        holds_for(&format!("the containers of {service}"), span, || {
+            let count = self.running(service);
+            if count.ids() == *containers { Ok(()) } else { Err(count.to_string()) }
+        })
+    }
+
+    /// All containers of a service on one host, those that ended too.
+    pub fn containers(&self, host: usize, service: &str) -> Result<Vec<Container>> {
+        let label = format!("{SERVICE_LABEL}={service}");
+        block_on(self.host(host).engine().containers(&label, true))
+            .with_context(|| self.host(host).name())
+    }
+
+    /// Records from now on what the engines of all running hosts do.
+    pub fn watch(&self) -> Watch {
+        Watch::start(self.engines(&self.running_hosts()))
+    }
+
+    /// The engines of some hosts, leaving out those that are off or frozen.
+    pub fn engines(&self, hosts: &[usize]) -> Vec<(usize, Engine)> {
+        let on = |index: &&usize| self.host(**index).power() == Power::On;
+        hosts.iter().filter(on).map(|&index| (index, self.host(index).engine())).collect()
+    }
+}
