@@ -56,6 +56,8 @@ pub enum Message {
     Hello {
         want_facts: bool,
     },
-    /// Answer to `Hello`, after the facts: this is all that the sender knows.
-    Welcome,
+    /// Answer to `Hello`, beside the facts it asked for: there are so many of them. It may overtake them.
+    Welcome {
+        facts: u32,
+    },
 }

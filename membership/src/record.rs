@@ -61,6 +61,16 @@ pub struct Key {
 )]
 pub struct Digest(pub u128);
 
+impl Digest {
+    /// The digest of any bytes.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let hash = Sha256::digest(bytes);
+        let mut first = [0u8; 16];
+        first.copy_from_slice(&hash[..16]);
+        Self(u128::from_be_bytes(first))
+    }
+}
+
 /// One value of one register, as written by one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -84,10 +94,7 @@ impl Record {
     /// What names this record among the ancestors of later ones: the first 128 bits of the SHA-256 of
     /// its encoded form.
     pub fn digest(&self) -> Digest {
-        let hash = Sha256::digest(wire::canonical_bytes(self));
-        let mut first = [0; 16];
-        first.copy_from_slice(&hash[..16]);
-        Digest(u128::from_be_bytes(first))
+        Digest::of_bytes(&wire::canonical_bytes(self))
     }
 
     pub fn is_tombstone(&self) -> bool {

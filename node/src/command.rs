@@ -9,22 +9,44 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// `spec` is Docker's ServiceSpec as the client sent it.
-    CreateService { spec: Value },
+    CreateService {
+        spec: Value,
+    },
     /// `version` is what the client read; another value means somebody was quicker.
-    UpdateService { id: ServiceId, version: u64, spec: Value },
+    UpdateService {
+        id: ServiceId,
+        version: u64,
+        spec: Value,
+    },
     /// Back to the previous spec.
-    RollbackService { id: ServiceId, version: u64 },
-    RemoveService { id: ServiceId },
+    RollbackService {
+        id: ServiceId,
+        version: u64,
+    },
+    RemoveService {
+        id: ServiceId,
+    },
     /// Docker's NodeSpec: Labels, Role, Availability, Name.
-    UpdateNode { id: NodeId, version: u64, spec: Value },
+    UpdateNode {
+        id: NodeId,
+        version: u64,
+        spec: Value,
+    },
     /// Forget a member that is down or has left.
-    RemoveNode { id: NodeId },
+    RemoveNode {
+        id: NodeId,
+    },
     /// Hand over everything and go.
     Leave,
     /// Drop a conflict from the list.
-    DismissConflict { id: u128 },
+    DismissConflict {
+        id: u128,
+    },
     /// Docker's cluster Spec (only what has a meaning here acts; the rest is echoed).
-    UpdateCluster { version: u64, spec: Value },
+    UpdateCluster {
+        version: u64,
+        spec: Value,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

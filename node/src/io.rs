@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use membership::fact::SignedFact;
-use membership::id::{Incarnation, NodeId};
+use membership::id::{Incarnation, NodeId, ServiceId, TaskId};
 use membership::member::MemberState;
 use membership::message::Message;
 use membership::record::Record;
@@ -16,7 +16,6 @@ use membership::time::Millis;
 use crate::command::{Command, CommandError, Reply};
 use crate::runtime::{ActionId, ActionResult, RuntimeAction, RuntimeEvent};
 use crate::slot::{Slot, TaskState};
-use membership::id::{ServiceId, TaskId};
 
 /// Ties a reply to the command it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,53 +30,77 @@ pub enum Input {
     /// The time asked for by [`crate::Node::next_wake`] has come, or simply time has passed.
     Tick,
     /// From an admitted peer, over its own authenticated connection. Facts inside were verified.
-    Message { from: NodeId, message: Message },
+    Message {
+        from: NodeId,
+        message: Message,
+    },
     /// A verified fact that chitchat brought.
     Fact(SignedFact),
     /// A connection to the peer came up: `addr` is where it says it is reached.
-    Connected { peer: NodeId, addr: SocketAddr },
-    Disconnected { peer: NodeId },
+    Connected {
+        peer: NodeId,
+        addr: SocketAddr,
+    },
+    Disconnected {
+        peer: NodeId,
+    },
     /// Answer to [`Effect::AskHost`].
-    HostAnswer { target: NodeId, refused: bool },
+    HostAnswer {
+        target: NodeId,
+        refused: bool,
+    },
     Runtime(RuntimeEvent),
     /// A [`Effect::Runtime`] action ended.
-    Done { id: ActionId, result: ActionResult },
+    Done {
+        id: ActionId,
+        result: ActionResult,
+    },
     /// A [`Effect::Persist`] ended. On `Err` nothing of it is on the disk, and the text says why.
-    Persisted { id: PersistId, result: Result<(), String> },
-    Command { id: CommandId, command: Command },
+    Persisted {
+        id: PersistId,
+        result: Result<(), String>,
+    },
+    Command {
+        id: CommandId,
+        command: Command,
+    },
     /// The driver drew and persisted a new incarnation, as [`Effect::RaiseIncarnation`] asked.
     Incarnation(Incarnation),
     /// chitchat's state of a node was lost or restarted: publish everything again.
     Republish,
 }
 
-/// What is remembered of a member across restarts, to find the others again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownMember {
-    pub id: NodeId,
-    pub name: String,
-    pub addr: SocketAddr,
-}
-
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Small messages may be lost, larger ones arrive or the connection is broken.
-    Send { to: NodeId, message: Message },
+    Send {
+        to: NodeId,
+        message: Message,
+    },
     /// Into this node's chitchat key space.
     Publish(SignedFact),
     /// Put these on disk, all or nothing, replacing what is there under the same keys. A barrier: the
     /// effects behind it wait for the disk.
-    Persist { id: PersistId, records: Vec<Record> },
-    /// Remember where members are reached (no barrier; losing it costs a `--join`).
-    Remember(Vec<KnownMember>),
+    Persist {
+        id: PersistId,
+        records: Vec<Record>,
+    },
     /// Stay connected to these; forget others.
     Peers(BTreeMap<NodeId, SocketAddr>),
     /// Refuse connections from these: they were removed from the cluster.
     Refuse(Vec<NodeId>),
-    Runtime { id: ActionId, action: RuntimeAction },
-    Reply { id: CommandId, result: Result<Reply, CommandError> },
+    Runtime {
+        id: ActionId,
+        action: RuntimeAction,
+    },
+    Reply {
+        id: CommandId,
+        result: Result<Reply, CommandError>,
+    },
     /// Ask the host itself, outside QUIC, whether it answers though its shoal does not.
-    AskHost { target: NodeId },
+    AskHost {
+        target: NodeId,
+    },
     /// Draw a new incarnation, persist it, and come back with [`Input::Incarnation`].
     RaiseIncarnation,
     /// Something that operators and API clients want to hear of.
@@ -89,14 +112,39 @@ pub enum Effect {
 /// One line of the log, and one Docker event where Docker has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    Member { id: NodeId, name: String, from: Option<MemberState>, to: MemberState, reason: String },
-    Service { id: ServiceId, name: String, what: ServiceChange },
-    Task { service: ServiceId, service_name: String, slot: Slot, task: TaskId, state: TaskState, text: String },
-    Conflict { text: String },
+    Member {
+        id: NodeId,
+        name: String,
+        from: Option<MemberState>,
+        to: MemberState,
+        reason: String,
+    },
+    Service {
+        id: ServiceId,
+        name: String,
+        what: ServiceChange,
+    },
+    Task {
+        service: ServiceId,
+        service_name: String,
+        slot: Slot,
+        task: TaskId,
+        state: TaskState,
+        text: String,
+    },
+    Conflict {
+        text: String,
+    },
     /// Something an operator should look at.
-    Warning { text: String },
+    Warning {
+        text: String,
+    },
     /// This node holds takeovers back, or resumes them.
-    HoldingBack { on: bool, reason: String, at_most: Millis },
+    HoldingBack {
+        on: bool,
+        reason: String,
+        at_most: Millis,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,9 +4,42 @@
 //! socket and draws no randomness of its own, so the daemon and the simulator drive the very same
 //! code. Inputs mark services dirty; one pass plans each dirty service from scratch against the view,
 //! the desired and the observed state (level-triggered: a lost event costs time, never correctness).
+//!
+//! Where to look: [`io`] for what goes in and out; `node` for the loop; `reconcile` for what one pass
+//! over a service does; `local` and `containers` for the slots this host holds; `members` for the
+//! view; `writes` and `persist` for the way of a change to two disks; `rollout` for updates.
 
+mod claims;
 pub mod command;
+mod containers;
+mod execute;
+mod facts;
+mod held;
+mod hosts;
 pub mod io;
+mod leave;
+mod local;
+mod members;
+mod node;
+mod peers;
+mod persist;
+mod publish;
+mod read;
+mod reconcile;
+mod rollout;
 pub mod runtime;
+mod services;
+mod settings;
+mod settle;
 pub mod slot;
+pub mod spec;
+mod start;
+mod takeover;
 pub mod views;
+mod writes;
+
+pub use facts::Sign;
+pub use io::{Effect, Input, Notice};
+pub use members::{Admission, AdmissionBody};
+pub use node::{Node, Start};
+pub use settings::Settings;

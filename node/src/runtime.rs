@@ -75,9 +75,14 @@ pub enum RuntimeAction {
 pub enum ContainerState {
     /// Created and not started (a crash between the two calls leaves this).
     Created,
-    Running { health: ContainerHealth },
+    Running {
+        health: ContainerHealth,
+    },
     Paused,
-    Exited { code: i32, out_of_memory: bool },
+    Exited {
+        code: i32,
+        out_of_memory: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,12 +126,19 @@ pub enum StartFailure {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ActionResult {
     Started(Box<Found>),
-    StartFailed { why: StartFailure, message: String },
+    StartFailed {
+        why: StartFailure,
+        message: String,
+    },
     Stopped,
     /// The container may still be running.
-    StopFailed { message: String },
+    StopFailed {
+        message: String,
+    },
     Listed(Vec<Found>),
-    ListFailed { message: String },
+    ListFailed {
+        message: String,
+    },
 }
 
 /// What a runtime reports unasked. A lost event costs time only: the slow resync (`List`) mends it.

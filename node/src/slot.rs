@@ -65,8 +65,6 @@ pub enum Phase {
     Ready,
     /// The slot's work is done and stays done (a job, or exit 0 under `on-failure`).
     Complete,
-    /// A better claim is ready, or the slot is not wanted any more: being stopped.
-    Stopping,
 }
 
 /// Swarm's task states, with Swarm's meaning and order.
@@ -171,6 +169,9 @@ pub struct Claim {
     pub slot: Slot,
     pub epoch: Epoch,
     pub phase: Phase,
+    /// Attempts of the present template that failed in a row on this node. The steward of a rollout
+    /// reads it; everybody else sees why a slot is not ready.
+    pub failures: u32,
     pub task: TaskStatus,
 }
 

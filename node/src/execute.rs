@@ -1,0 +1,296 @@
+//! Commands: checked against this node's own view, drafted as records, answered when safe.
+
+use std::sync::Arc;
+
+use membership::id::{NodeId, ServiceId};
+use membership::member::MemberState;
+use membership::record::{Kind, Record};
+use membership::time::Now;
+use rand::RngExt;
+use serde_json::Value;
+
+use crate::command::{Command, CommandError, Refused, Reply};
+use crate::io::{CommandId, Effect};
+use crate::members::{Admission, NodeSettings};
+use crate::node::Node;
+use crate::rollout::Rollout;
+use crate::services::{BODY_VERSION, ScaleBody, Service, ServiceBody};
+use crate::spec::{Mode, ServiceSpec, with_replicas};
+use crate::writes::{Batch, MAX_WAITING_COMMANDS, Origin};
+
+type Outcome = Result<(Vec<Record>, Reply), CommandError>;
+
+fn refused(kind: Refused, message: impl Into<String>) -> CommandError {
+    CommandError::new(kind, message)
+}
+
+fn done() -> Reply {
+    Reply::Done { warnings: Vec::new() }
+}
+
+impl Node {
+    /// Commands wait for their turn: each is checked against the outcome of the one before.
+    pub(crate) fn on_command(&mut self, id: CommandId, command: Command) {
+        if self.writes.waiting.len() >= MAX_WAITING_COMMANDS {
+            let text = format!(
+                "{MAX_WAITING_COMMANDS} commands are waiting already: nothing was changed; try again in a moment"
+            );
+            self.out.push(Effect::Reply { id, result: Err(refused(Refused::Busy, text)) });
+            return;
+        }
+        self.writes.waiting.push_back((id, command));
+    }
+
+    pub(crate) fn execute(&mut self, id: CommandId, command: Command, now: Now) {
+        if command == Command::Leave {
+            self.begin_leave(id, now);
+            return;
+        }
+        match self.drafts(command, now) {
+            Err(error) => self.out.push(Effect::Reply { id, result: Err(error) }),
+            Ok((records, reply)) if records.is_empty() => {
+                self.out.push(Effect::Reply { id, result: Ok(reply) });
+            }
+            Ok((records, reply)) => {
+                self.writes.push(Batch { records, origin: Origin::Command { id, reply } });
+            }
+        }
+    }
+
+    fn drafts(&mut self, command: Command, now: Now) -> Outcome {
+        match command {
+            Command::CreateService { spec } => self.create_service(spec, now),
+            Command::UpdateService { id, version, spec } => {
+                let service = self.service_at(id, version)?;
+                self.update_service(&service, spec, now)
+            }
+            Command::RollbackService { id, version } => {
+                let service = self.service_at(id, version)?;
+                let records =
+                    self.rollback_records(&service, "manually requested rollback", now)?;
+                Ok((records, done()))
+            }
+            Command::RemoveService { id } => self.remove_service(id, now),
+            Command::UpdateNode { id, version, spec } => self.update_node(id, version, &spec, now),
+            Command::RemoveNode { id } => self.remove_node(id, now),
+            Command::DismissConflict { id } => {
+                let record = self.draft(Kind::Conflict, id, None, now)?;
+                Ok((record.into_iter().collect(), done()))
+            }
+            Command::UpdateCluster { version, spec } => self.update_cluster(version, &spec, now),
+            Command::Leave => Err(refused(Refused::Invalid, "leave is not a change of records")),
+        }
+    }
+
+    fn service_at(&self, id: ServiceId, version: u64) -> Result<Service, CommandError> {
+        let service = self
+            .services
+            .get(id)
+            .ok_or_else(|| refused(Refused::NotFound, format!("service {id} not found")))?;
+        if service.version() != version {
+            return Err(refused(Refused::OutOfSequence, "update out of sequence"));
+        }
+        Ok(service.clone())
+    }
+
+    fn parse(spec: &Value) -> Result<ServiceSpec, CommandError> {
+        ServiceSpec::parse(spec).map_err(|e| {
+            let kind = if e.0.contains("not supported") {
+                Refused::NotSupported
+            } else {
+                Refused::Invalid
+            };
+            refused(kind, e.to_string())
+        })
+    }
+
+    fn body<T: serde::Serialize>(value: &T) -> Result<Option<Vec<u8>>, CommandError> {
+        serde_json::to_vec(value).map(Some).map_err(|e| refused(Refused::Invalid, e.to_string()))
+    }
+
+    fn create_service(&mut self, spec: Value, now: Now) -> Outcome {
+        let parsed = Self::parse(&spec)?;
+        if let Some(other) = self.services.named(&parsed.name) {
+            let text = format!(
+                "name conflicts with an existing object: service {} already exists ({})",
+                parsed.name, other.id
+            );
+            return Err(refused(Refused::Conflict, text));
+        }
+        let id = ServiceId(self.rng.random());
+        let created = self.clock.tick(now.wall);
+        let body = ServiceBody {
+            v: BODY_VERSION,
+            created_ms: created.ms,
+            created_counter: created.counter,
+            spec,
+            previous: None,
+        };
+        let mut records = Vec::new();
+        records.extend(self.draft(Kind::Service, id.0, Self::body(&body)?, now)?);
+        if parsed.mode == Mode::Replicated {
+            let scale = ScaleBody { v: BODY_VERSION, replicas: parsed.replicas };
+            records.extend(self.draft(Kind::Scale, id.0, Self::body(&scale)?, now)?);
+        }
+        Ok((records, Reply::Created { id, warnings: Vec::new() }))
+    }
+
+    /// A new spec, a new replica count, or both: two registers, so that a deploy and an autoscaler
+    /// never conflict.
+    fn update_service(&mut self, service: &Service, spec: Value, now: Now) -> Outcome {
+        let parsed = Self::parse(&spec)?;
+        if parsed.name != service.name() {
+            return Err(refused(Refused::NotSupported, "renaming services is not supported"));
+        }
+        let old = service.spec.as_ref().ok();
+        if old.is_some_and(|old| old.mode != parsed.mode) {
+            return Err(refused(Refused::Invalid, "service mode change is not allowed"));
+        }
+        let mut records = Vec::new();
+        let count = old.map_or(0, |old| old.replicas);
+        // The count lives in its own register: with it set aside, is anything else different?
+        let changed = with_replicas(&spec, count) != *service.shown;
+        if changed {
+            let body = ServiceBody {
+                v: BODY_VERSION,
+                created_ms: service.created.ms,
+                created_counter: service.created.counter,
+                spec: spec.clone(),
+                previous: Some((*service.shown).clone()),
+            };
+            records.extend(self.draft(Kind::Service, service.id.0, Self::body(&body)?, now)?);
+        }
+        if parsed.mode == Mode::Replicated && parsed.replicas != count {
+            let scale = ScaleBody { v: BODY_VERSION, replicas: parsed.replicas };
+            records.extend(self.draft(Kind::Scale, service.id.0, Self::body(&scale)?, now)?);
+        }
+        if changed {
+            let rolls = old.is_none_or(|old| old.template != parsed.template);
+            let rollout = rolls
+                .then(|| Rollout::begin(parsed.template, false, "update in progress", now.wall));
+            records.extend(self.draft_rollout(service, rollout.as_ref(), now)?);
+        }
+        Ok((records, done()))
+    }
+
+    /// A new rollout, or none: what the last one ended with no longer speaks of this spec.
+    fn draft_rollout(
+        &mut self,
+        service: &Service,
+        rollout: Option<&Rollout>,
+        now: Now,
+    ) -> Result<Option<Record>, CommandError> {
+        let body = match rollout {
+            Some(rollout) => Self::body(rollout)?,
+            None if service.rollout.as_ref().is_none_or(Rollout::is_running) => return Ok(None),
+            None => None,
+        };
+        self.draft(Kind::Rollout, service.id.0, body, now)
+    }
+
+    fn rollback_records(
+        &mut self,
+        service: &Service,
+        reason: &str,
+        now: Now,
+    ) -> Result<Vec<Record>, CommandError> {
+        let Some(previous) = service.body.previous.clone() else {
+            let text = format!("service {} does not have a previous spec", service.name());
+            return Err(refused(Refused::Invalid, text));
+        };
+        let parsed = Self::parse(&previous)?;
+        let body = ServiceBody {
+            v: BODY_VERSION,
+            created_ms: service.created.ms,
+            created_counter: service.created.counter,
+            spec: previous,
+            previous: Some((*service.shown).clone()),
+        };
+        let mut records = Vec::new();
+        records.extend(self.draft(Kind::Service, service.id.0, Self::body(&body)?, now)?);
+        if parsed.mode == Mode::Replicated {
+            let scale = ScaleBody { v: BODY_VERSION, replicas: parsed.replicas };
+            records.extend(self.draft(Kind::Scale, service.id.0, Self::body(&scale)?, now)?);
+        }
+        let rollout = Rollout::begin(parsed.template, true, reason, now.wall);
+        records.extend(self.draft_rollout(service, Some(&rollout), now)?);
+        Ok(records)
+    }
+
+    /// The steward's own rollback after too many failures.
+    pub(crate) fn write_rollback(
+        &mut self,
+        service: &Service,
+        reason: &str,
+        now: Now,
+    ) -> Result<(), CommandError> {
+        let records = self.rollback_records(service, reason, now)?;
+        self.writes.push(Batch { records, origin: Origin::Own });
+        Ok(())
+    }
+
+    fn remove_service(&mut self, id: ServiceId, now: Now) -> Outcome {
+        if self.services.get(id).is_none() {
+            return Err(refused(Refused::NotFound, format!("service {id} not found")));
+        }
+        let mut records = Vec::new();
+        for kind in [Kind::Service, Kind::Scale, Kind::Rollout] {
+            let key = membership::record::Key { kind, id: id.0 };
+            if self.registers.get(&key).is_some_and(|r| !r.is_tombstone()) {
+                records.extend(self.draft(kind, id.0, None, now)?);
+            }
+        }
+        Ok((records, done()))
+    }
+
+    fn update_node(&mut self, id: NodeId, version: u64, spec: &Value, now: Now) -> Outcome {
+        let Some(known) = self.members.get(id).filter(|k| k.belongs()) else {
+            return Err(refused(Refused::NotFound, format!("node {id} not found")));
+        };
+        if version != crate::read::node_version(known) {
+            return Err(refused(Refused::OutOfSequence, "update out of sequence"));
+        }
+        NodeSettings::parse(spec, known.settings.stamp)
+            .map_err(|text| refused(Refused::Invalid, text))?;
+        let body = Self::body(spec)?;
+        let record = self.draft(Kind::NodeSettings, id.0, body, now)?;
+        Ok((record.into_iter().collect(), done()))
+    }
+
+    fn remove_node(&mut self, id: NodeId, now: Now) -> Outcome {
+        let Some(known) = self.members.get(id) else {
+            return Err(refused(Refused::NotFound, format!("node {id} not found")));
+        };
+        if id == self.me {
+            let text = format!("node {id} is this node: use `shoal leave` on it");
+            return Err(refused(Refused::Invalid, text));
+        }
+        if !matches!(known.state, MemberState::Down | MemberState::Left) {
+            let text = format!(
+                "node {id} is not down and can't be removed: it would only come back; run `shoal leave` on it, or stop it first"
+            );
+            return Err(refused(Refused::Invalid, text));
+        }
+        let record = self.write_admission(id, Admission::Removed, now);
+        Ok((record.into_iter().collect(), done()))
+    }
+
+    fn update_cluster(&mut self, version: u64, spec: &Value, now: Now) -> Outcome {
+        let key = membership::record::Key { kind: Kind::Cluster, id: 0 };
+        let present = self.registers.get(&key).map_or(0, |r| r.stamp.index());
+        if version != present {
+            return Err(refused(Refused::OutOfSequence, "update out of sequence"));
+        }
+        let record = self.draft(Kind::Cluster, 0, Self::body(spec)?, now)?;
+        Ok((record.into_iter().collect(), done()))
+    }
+
+    /// The cluster's settings as stored, with their version.
+    pub fn cluster_spec(&self) -> (u64, Option<Arc<Value>>) {
+        let key = membership::record::Key { kind: Kind::Cluster, id: 0 };
+        let record = self.registers.get(&key);
+        let spec =
+            record.and_then(|r| r.body.as_deref()).and_then(|b| serde_json::from_slice(b).ok());
+        (record.map_or(0, |r| r.stamp.index()), spec.map(Arc::new))
+    }
+}

@@ -1,0 +1,149 @@
+//! What this node holds: for each slot it claims, the present attempt to run it, the one that is to
+//! replace it, and how the attempts before went. Data and small questions; `local` has the transitions.
+
+use membership::id::{NodeId, ServiceId, TaskId};
+use membership::time::{Instant, Millis, Wall};
+
+use crate::runtime::ActionId;
+use crate::slot::{Claim, Epoch, Phase, Slot, TaskState, TaskStatus};
+use crate::start::Recipe;
+
+/// How far one attempt has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Waits for its turn: only so many containers are started at once.
+    Queued,
+    /// The runtime was told to start it.
+    Starting(ActionId),
+    /// Its container runs and has yet to report healthy.
+    Warming,
+    /// It serves.
+    Ready,
+}
+
+/// One attempt to fill a slot.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub status: TaskStatus,
+    pub recipe: Recipe,
+    pub stage: Stage,
+    /// When it entered its stage.
+    pub since: Instant,
+    /// When its container was first seen running.
+    pub running_since: Option<Instant>,
+}
+
+impl Run {
+    pub(crate) fn id(&self) -> TaskId {
+        self.status.id
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready
+    }
+
+    pub(crate) fn set(&mut self, state: TaskState, message: &str, wall: Wall) {
+        if self.status.state != state {
+            self.status.since = wall;
+        }
+        self.status.state = state;
+        message.clone_into(&mut self.status.message);
+    }
+}
+
+/// A slot that this node claims.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub epoch: Epoch,
+    /// The present attempt; `None` while a restart delay runs or its predecessor is being stopped.
+    pub run: Option<Run>,
+    /// The attempt that replaces `run` once it is ready (start-first updates).
+    pub next: Option<Run>,
+    /// The attempt that must be gone before another may start (stop-first updates, host ports).
+    pub waits_for: Option<TaskId>,
+    /// Failed attempts in a row.
+    pub failures: u32,
+    /// When each attempt that failed did, for the spec's limit over a window.
+    pub failed_at: Vec<Instant>,
+    /// No attempt starts before this.
+    pub not_before: Instant,
+    /// This claim was made to take the slot off another node that still serves it.
+    pub relieves: Option<NodeId>,
+    /// The slot's work is done and the outcome stands.
+    pub outcome: Option<TaskStatus>,
+    /// The last attempt that ended, shown while there is no present one.
+    pub last: Option<TaskStatus>,
+    /// Since when no attempt of this claim has been ready.
+    pub unready_since: Instant,
+}
+
+impl Held {
+    pub(crate) fn new(epoch: Epoch, at: Instant) -> Self {
+        Self {
+            epoch,
+            run: None,
+            next: None,
+            waits_for: None,
+            failures: 0,
+            failed_at: Vec::new(),
+            not_before: at,
+            relieves: None,
+            outcome: None,
+            last: None,
+            unready_since: at,
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        if self.outcome.is_some() {
+            Phase::Complete
+        } else if self.is_ready() {
+            Phase::Ready
+        } else {
+            Phase::Starting
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.run.as_ref().is_some_and(Run::is_ready)
+    }
+
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.run.iter().chain(self.next.iter())
+    }
+
+    pub(crate) fn runs_mut(&mut self) -> impl Iterator<Item = &mut Run> {
+        self.run.iter_mut().chain(self.next.iter_mut())
+    }
+
+    /// What the others are told.
+    pub(crate) fn claim(&self, slot: Slot) -> Option<Claim> {
+        let task = self
+            .outcome
+            .as_ref()
+            .or(self.run.as_ref().map(|r| &r.status))
+            .or(self.next.as_ref().map(|r| &r.status))
+            .or(self.last.as_ref())?;
+        Some(Claim {
+            slot,
+            epoch: self.epoch,
+            phase: self.phase(),
+            failures: self.failures,
+            task: task.clone(),
+        })
+    }
+}
+
+/// A container on its way out.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaving {
+    pub service: ServiceId,
+    pub status: TaskStatus,
+    pub grace: Millis,
+    /// The action under way; `None` while waiting for `retry_at`.
+    pub action: Option<ActionId>,
+    pub retry_at: Instant,
+    pub tries: u32,
+    /// It was being started when it was given up: stop it as soon as the start is answered.
+    pub starting: bool,
+}

@@ -1,0 +1,483 @@
+//! The core of one node: its state, and the one way in.
+//!
+//! [`Node::handle`] takes one input, changes the state, and then, if anything is dirty, makes one
+//! pass: plan each dirty service from scratch, start what is queued, publish what changed. The parts
+//! are in files of their own; each is an `impl Node` over the state that is declared here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use membership::clock::Clock;
+use membership::detector::{Detector, ProbeAction, Verdict};
+use membership::id::{CellId, ClusterId, Incarnation, NodeId, ServiceId};
+use membership::member::{EngineState, Health, MemberState, Profile};
+use membership::message::Message;
+use membership::record::Record;
+use membership::registers::Registers;
+use membership::time::{Instant, Millis, Now};
+use placement::Cluster;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::claims::ClaimTable;
+use crate::facts::{Facts, Sign};
+use crate::io::{Effect, Input, Notice};
+use crate::local::Local;
+use crate::members::Members;
+use crate::rollout;
+use crate::runtime::RuntimeEvent;
+use crate::services::Services;
+use crate::settings::Settings;
+use crate::settle::Settling;
+use crate::slot::{Place, TaskStatus};
+use crate::start::Starter;
+use crate::takeover::Takeovers;
+use crate::writes::Writes;
+
+/// What a node is made from. Everything that another process of the same node would find again is on
+/// disk: the key behind `me`, the records, and an incarnation that was never used before.
+#[derive(Debug)]
+pub struct Start {
+    pub me: NodeId,
+    pub cluster: ClusterId,
+    pub cell: CellId,
+    pub incarnation: Incarnation,
+    pub profile: Profile,
+    pub settings: Settings,
+    pub records: Vec<Record>,
+    /// Seeds the node's own randomness (ids of tasks and services, choice of peers).
+    pub seed: u64,
+    pub now: Now,
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) me: NodeId,
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) cell: CellId,
+    pub(crate) settings: Settings,
+    pub(crate) started: Now,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) clock: Clock,
+    pub(crate) registers: Registers,
+    pub(crate) services: Services,
+    pub(crate) members: Members,
+    pub(crate) detector: Detector,
+    pub(crate) verdicts: BTreeMap<NodeId, Verdict>,
+    pub(crate) facts: Facts,
+    pub(crate) claims: ClaimTable,
+    /// Ended tasks of other nodes, as they tell.
+    pub(crate) histories: BTreeMap<(ServiceId, NodeId), Vec<TaskStatus>>,
+    pub(crate) local: Local,
+    pub(crate) writes: Writes,
+    pub(crate) settling: Settling,
+    pub(crate) takeovers: Takeovers,
+    pub(crate) stewarding: BTreeMap<ServiceId, rollout::Memory>,
+    /// Why slots are not placed, by this node's last plan.
+    pub(crate) pending: BTreeMap<Place, String>,
+    /// Since when less than a majority of the members could be reached.
+    pub(crate) minority_since: Option<Instant>,
+    pub(crate) connected: BTreeSet<NodeId>,
+    pub(crate) profile: Profile,
+    pub(crate) engine: EngineState,
+    pub(crate) leaving: Option<crate::leave::Leave>,
+    pub(crate) dirty: BTreeSet<ServiceId>,
+    /// Hosts and loads for placement; `None` when something it is made from has changed.
+    pub(crate) cluster: Option<Cluster>,
+    pub(crate) timers: Timers,
+    pub(crate) parts: BTreeMap<(ServiceId, u16), Vec<u8>>,
+    pub(crate) out: Vec<Effect>,
+}
+
+/// When the regular things are due.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    pub(crate) last_handled: Instant,
+    pub(crate) last_pass: Instant,
+    pub(crate) members_dirty: bool,
+    pub(crate) sync: Instant,
+    pub(crate) resync: Instant,
+    pub(crate) rebalance: Instant,
+    pub(crate) housekeeping: Instant,
+    /// When the view last changed: evening out waits for quiet.
+    pub(crate) view_changed: Instant,
+    /// What the reconciler wants to look at again, and when.
+    pub(crate) look_again: BTreeMap<ServiceId, Instant>,
+}
+
+/// How often facts, clocks and memories are tidied.
+const HOUSEKEEPING: Millis = Millis(10_000);
+
+impl Node {
+    /// A node and what it does first. The runtime is asked at once what it runs; until the answer has
+    /// come and the peers have been asked, nothing is started or taken over.
+    pub fn new(start: Start, signer: Box<dyn Sign>) -> (Self, Vec<Effect>) {
+        let now = start.now;
+        let registers = Registers::load(start.cell, start.records);
+        let starter = Starter {
+            cluster: start.cluster,
+            node: start.me,
+            hostname: start.profile.name.clone(),
+            os: start.profile.os.clone(),
+            arch: start.profile.arch.clone(),
+        };
+        let mut members = Members::new(start.me, start.settings.engine_grace);
+        members.entry(start.me, now);
+        members.read_records(&registers, now);
+        let mut node = Self {
+            me: start.me,
+            cluster_id: start.cluster,
+            cell: start.cell,
+            started: now,
+            rng: ChaCha8Rng::seed_from_u64(start.seed),
+            clock: Clock::starting_after(registers.last_stamp()),
+            services: Services::read(&registers),
+            members,
+            detector: Detector::new(start.me, start.settings.timing),
+            verdicts: BTreeMap::new(),
+            facts: Facts::new(start.me, start.cell, start.incarnation, signer),
+            claims: ClaimTable::default(),
+            histories: BTreeMap::new(),
+            local: Local::new(start.settings.clone(), starter),
+            writes: Writes::default(),
+            settling: Settling::at_start(now.at, start.settings.settle),
+            takeovers: Takeovers::default(),
+            stewarding: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            minority_since: None,
+            connected: BTreeSet::new(),
+            profile: start.profile,
+            engine: EngineState::Ok,
+            leaving: None,
+            dirty: BTreeSet::new(),
+            cluster: None,
+            timers: Timers {
+                last_handled: now.at,
+                last_pass: now.at,
+                members_dirty: true,
+                sync: now.at,
+                resync: now.at + start.settings.resync,
+                rebalance: now.at + start.settings.rebalance_after,
+                housekeeping: now.at + HOUSEKEEPING,
+                view_changed: now.at,
+                look_again: BTreeMap::new(),
+            },
+            parts: BTreeMap::new(),
+            settings: start.settings,
+            registers,
+            out: Vec::new(),
+        };
+        node.local.list(now.at);
+        node.members_changed(now);
+        node.dirty.extend(node.services.ids());
+        node.pass(now);
+        let effects = std::mem::take(&mut node.out);
+        (node, effects)
+    }
+
+    /// The one way in.
+    pub fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        self.notice_lateness(now);
+        match input {
+            Input::Tick => {}
+            Input::Message { from, message } => self.on_message(from, message, now),
+            Input::Fact(fact) => self.on_fact(fact, None, now),
+            Input::Connected { peer, addr } => self.on_connected(peer, addr, now),
+            Input::Disconnected { peer } => {
+                self.connected.remove(&peer);
+            }
+            Input::HostAnswer { target, refused } => {
+                self.detector.on_host_answer(target, refused, now.at);
+            }
+            Input::Runtime(event) => self.on_runtime(event, now),
+            Input::Done { id, result } => {
+                let listed = matches!(result, crate::runtime::ActionResult::Listed(_));
+                self.local.done(id, result, &self.services, now);
+                if listed {
+                    self.settling.listed = true;
+                }
+            }
+            Input::Persisted { id, result } => self.on_persisted(id, result, now),
+            Input::Command { id, command } => self.on_command(id, command),
+            Input::Incarnation(incarnation) => self.on_incarnation(incarnation, now),
+            Input::Republish => {
+                let facts = self.facts.republish();
+                self.spread_facts(facts);
+            }
+        }
+        self.work(now);
+        std::mem::take(&mut self.out)
+    }
+
+    /// When [`Node::handle`] wants an [`Input::Tick`] at the latest.
+    pub fn next_wake(&self) -> Instant {
+        let pass_due = self.timers.last_pass + self.settings.pass_interval;
+        let dirty = (!self.dirty.is_empty() || !self.local.changed.is_empty()).then_some(pass_due);
+        let regular = [
+            self.detector.next_wake(),
+            self.timers.sync,
+            self.timers.resync,
+            self.timers.housekeeping,
+        ];
+        regular
+            .into_iter()
+            .chain(dirty)
+            .chain(self.local.next_wake())
+            .chain(self.writes.next_wake())
+            .chain(self.settling.next_wake())
+            .chain(self.timers.look_again.values().copied())
+            .chain(self.leaving.as_ref().map(|l| l.look_at))
+            .min()
+            .unwrap_or(pass_due)
+            .max(pass_due)
+    }
+
+    /// Everything that follows from time and from what the input changed.
+    fn work(&mut self, now: Now) {
+        self.probe(now);
+        self.judge(now);
+        self.advance_writes(now);
+        self.regular(now);
+        if self.settling.advance(&self.members, now.at) {
+            self.on_settled(now);
+        }
+        let due: Vec<ServiceId> = self
+            .timers
+            .look_again
+            .iter()
+            .filter(|(_, at)| **at <= now.at)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.timers.look_again.remove(&id);
+            self.dirty.insert(id);
+        }
+        self.local.expire_starts(&self.services, now);
+        self.local.push_stops(now.at);
+        let delays: Vec<ServiceId> = self.local.due_services(now.at);
+        self.dirty.extend(delays);
+        self.advance_leave(now);
+        let pass_due = self.timers.last_pass + self.settings.pass_interval;
+        let something = !self.dirty.is_empty() || !self.local.changed.is_empty();
+        if something && now.at >= pass_due {
+            self.pass(now);
+        }
+        self.flush_local();
+    }
+
+    /// One planning pass.
+    fn pass(&mut self, now: Now) {
+        self.timers.last_pass = now.at;
+        self.dirty.extend(self.local.changed.iter().copied());
+        self.take_own_claims();
+        for id in std::mem::take(&mut self.dirty) {
+            self.reconcile(id, now);
+        }
+        let services = &self.services;
+        self.local.start_queued(now, |id| services.get(id).cloned());
+        self.publish_changes();
+        self.flush_local();
+    }
+
+    fn flush_local(&mut self) {
+        for (id, action) in std::mem::take(&mut self.local.out) {
+            self.out.push(Effect::Runtime { id, action });
+        }
+        for change in std::mem::take(&mut self.local.changes) {
+            let service_name = self
+                .services
+                .get(change.place.service)
+                .map(|s| s.name().to_owned())
+                .unwrap_or_default();
+            self.out.push(Effect::Notice(Notice::Task {
+                service: change.place.service,
+                service_name,
+                slot: change.place.slot,
+                task: change.task,
+                state: change.state,
+                text: change.text,
+            }));
+        }
+    }
+
+    /// A handler that comes late means that this process was frozen or starved: what it believes of
+    /// the others is old, and so is what they believe of it.
+    fn notice_lateness(&mut self, now: Now) {
+        let gap = now.at.since(self.timers.last_handled);
+        self.timers.last_handled = now.at;
+        let expected = self.settings.timing.probe_interval * 2;
+        let late = Millis(gap.0.saturating_sub(expected.0));
+        if late < self.settings.timing.loop_late {
+            return;
+        }
+        self.detector.on_late(late, now.at);
+        if late >= self.settings.timing.freeze {
+            let text = format!(
+                "this node stood still for {gap}; it asks its peers before it takes anything over"
+            );
+            self.out.push(Effect::Notice(Notice::Warning { text }));
+            self.settle_again(now);
+        }
+    }
+
+    fn probe(&mut self, now: Now) {
+        let actions = self.detector.tick(now.at, &mut self.rng);
+        for action in actions {
+            self.probe_action(action);
+        }
+        if let Some(report) = self.detector.take_changed_report() {
+            self.publish_report(&report);
+        }
+        if self.detector.refute_needed() {
+            self.out.push(Effect::RaiseIncarnation);
+        }
+    }
+
+    pub(crate) fn probe_action(&mut self, action: ProbeAction) {
+        let (to, message) = match action {
+            ProbeAction::Ping { to, seq } => (to, Message::Ping { seq }),
+            ProbeAction::PingFor { helper, seq, target } => {
+                (helper, Message::PingFor { seq, target })
+            }
+            ProbeAction::IndirectAck { to, seq, target } => {
+                (to, Message::IndirectAck { seq, target })
+            }
+            ProbeAction::AskHost { target } => {
+                self.out.push(Effect::AskHost { target });
+                return;
+            }
+        };
+        self.out.push(Effect::Send { to, message });
+    }
+
+    /// Turns verdicts, facts and records into member states, and states into work.
+    fn judge(&mut self, now: Now) {
+        let verdicts = self.detector.verdicts(now.at);
+        let news = *verdicts != self.verdicts;
+        if news {
+            self.verdicts.clone_from(verdicts);
+        }
+        if !news && !self.timers.members_dirty && !self.members.engine_grace_running() {
+            return;
+        }
+        self.timers.members_dirty = false;
+        let turns = self.members.judge(&self.verdicts, now);
+        let minority = !self.members.has_majority();
+        self.minority_since = minority.then(|| self.minority_since.unwrap_or(now.at));
+        if turns.is_empty() && !news {
+            self.cluster = None;
+            return;
+        }
+        self.cluster = None;
+        for turn in turns {
+            self.timers.view_changed = now.at;
+            if turn.to == MemberState::Down {
+                self.takeovers.lost(now.at);
+            }
+            self.dirty.extend(self.claims.services_of(turn.id));
+            self.out.push(Effect::Notice(Notice::Member {
+                id: turn.id,
+                name: turn.name,
+                from: Some(turn.from),
+                to: turn.to,
+                reason: turn.reason,
+            }));
+        }
+        // Room that opened or closed concerns what is pending, and global services everywhere.
+        self.dirty.extend(self.services.ids());
+        self.settle_unconfirmed(now);
+    }
+
+    /// Members, addresses or settings changed: everything that is derived from them is made anew.
+    pub(crate) fn members_changed(&mut self, now: Now) {
+        self.timers.members_dirty = true;
+        let incarnations: BTreeMap<NodeId, Incarnation> = self
+            .members
+            .iter()
+            .filter(|(_, k)| k.belongs())
+            .map(|(id, k)| (id, k.incarnation))
+            .collect();
+        self.detector.set_members(&incarnations);
+        let peers: BTreeMap<NodeId, SocketAddr> = self
+            .members
+            .iter()
+            .filter(|(id, k)| *id != self.me && k.belongs())
+            .filter_map(|(id, k)| Some((id, k.addr()?)))
+            .collect();
+        self.out.push(Effect::Peers(peers));
+        let refused: Vec<NodeId> = self
+            .members
+            .iter()
+            .filter(|(_, k)| {
+                k.admission.as_ref().is_some_and(|a| a.state == crate::members::Admission::Removed)
+            })
+            .map(|(id, _)| id)
+            .collect();
+        self.out.push(Effect::Refuse(refused));
+        self.judge(now);
+    }
+
+    fn on_runtime(&mut self, event: RuntimeEvent, now: Now) {
+        match event {
+            RuntimeEvent::Container(found) => self.local.container(&found, &self.services, now),
+            RuntimeEvent::Removed { task, .. } => self.local.removed(task, &self.services, now),
+            RuntimeEvent::EngineLost { reason } => {
+                self.local.engine_ok = false;
+                if self.engine == EngineState::Ok {
+                    self.engine =
+                        EngineState::Unavailable { since: now.wall, reason: reason.clone() };
+                    let text = format!(
+                        "the container engine does not answer: {reason}; nothing new is started here, and after {} its replicas are started elsewhere",
+                        self.settings.engine_grace
+                    );
+                    self.out.push(Effect::Notice(Notice::Warning { text }));
+                }
+                self.publish_health(now);
+            }
+            RuntimeEvent::EngineBack { version } => {
+                self.local.engine_ok = true;
+                self.engine = EngineState::Ok;
+                self.profile.engine_version = version;
+                self.local.list(now.at);
+                self.publish_profile(now);
+                self.publish_health(now);
+                self.dirty.extend(self.services.ids());
+            }
+        }
+    }
+
+    fn regular(&mut self, now: Now) {
+        if now.at >= self.timers.sync {
+            self.timers.sync = now.at + self.settings.sync_interval;
+            self.start_sync();
+            self.publish_health(now);
+        }
+        if now.at >= self.timers.resync {
+            self.timers.resync = now.at + self.settings.resync;
+            self.local.list(now.at);
+            self.dirty.extend(self.services.ids());
+        }
+        if now.at >= self.timers.housekeeping {
+            self.timers.housekeeping = now.at + HOUSEKEEPING;
+            self.registers.expire(now.wall);
+            self.local.forget_gone(now.at);
+            self.ensure_admitted(now);
+        }
+        let every = self.settings.rebalance_every;
+        if every > Millis::ZERO && now.at >= self.timers.rebalance {
+            self.timers.rebalance = now.at + every;
+            self.rebalance(now);
+        }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        Health {
+            engine: self.engine.clone(),
+            leaving: self.leaving.is_some(),
+            settling: self.settling.on(),
+            reserved: self.reserved(),
+            root: self.registers.root(),
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! What peers say, and what is said to them: probes, facts, records, questions after a silence.
+//!
+//! News is pushed at once. In a small cluster to everybody; in a larger one to a few, who pass on what
+//! is new to them (an epidemic with blind stop on the second hearing). What a push misses, chitchat
+//! (facts) and the comparison of roots (records) bring later.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use membership::detector::EdgeReport;
+use membership::fact::{FactKey, SignedFact};
+use membership::id::{Incarnation, NodeId};
+use membership::member::{Health, Profile};
+use membership::message::Message;
+use membership::record::Record;
+use membership::sync;
+use membership::time::Now;
+use membership::wire;
+use rand::seq::IteratorRandom;
+
+use crate::facts::Heard;
+use crate::io::{Effect, Notice};
+use crate::node::Node;
+use crate::slot::History;
+use crate::writes::{Batch, Origin, name_of};
+
+/// Up to this many members news goes to everybody directly, and nobody passes it on.
+const DIRECT: usize = 16;
+/// To how many members news goes first in larger clusters, and to how many each passes it on.
+const FANOUT: usize = 4;
+/// How many facts go into one message.
+const FACTS_PER_MESSAGE: usize = 64;
+
+impl Node {
+    pub(crate) fn send(&mut self, to: NodeId, message: Message) {
+        self.out.push(Effect::Send { to, message });
+    }
+
+    pub(crate) fn on_message(&mut self, from: NodeId, message: Message, now: Now) {
+        match message {
+            Message::Ping { seq } => self.send(from, Message::Ack { seq }),
+            Message::Ack { seq } => {
+                if let Some(action) = self.detector.on_ack(from, seq, now.at) {
+                    self.probe_action(action);
+                }
+            }
+            Message::PingFor { seq, target } => {
+                if let Some(action) = self.detector.on_ping_for(from, seq, target, now.at) {
+                    self.probe_action(action);
+                }
+            }
+            Message::IndirectAck { seq, target } => {
+                self.detector.on_indirect_ack(target, seq, now.at);
+            }
+            Message::Facts(facts) => {
+                let count = u32::try_from(facts.len()).unwrap_or(u32::MAX);
+                for fact in facts {
+                    self.on_fact(fact, Some(from), now);
+                }
+                self.settling.heard(from, count);
+            }
+            Message::Records { records, confirm } => self.on_records(from, records, confirm, now),
+            Message::Stored(names) => {
+                let safe = self.writes.confirmed(&names);
+                self.acknowledge(safe);
+            }
+            Message::Sync(step) => {
+                for message in sync::answer(&self.registers, &step) {
+                    self.send(from, message);
+                }
+            }
+            Message::Leaving => {}
+            Message::Hello { want_facts } => self.on_hello(from, want_facts),
+            Message::Welcome { facts } => self.settling.announced(from, facts),
+        }
+    }
+
+    pub(crate) fn on_connected(&mut self, peer: NodeId, addr: SocketAddr, now: Now) {
+        self.connected.insert(peer);
+        let known = self.members.entry(peer, now);
+        let moved = known.addr() != Some(addr);
+        known.seen_at = Some(addr);
+        if moved {
+            if let Some(profile) = &mut known.profile {
+                profile.addr = addr;
+            }
+            self.members_changed(now);
+        }
+        self.send(peer, Message::Hello { want_facts: true });
+        let root = sync::start(&self.registers);
+        self.send(peer, Message::Sync(root));
+    }
+
+    fn on_hello(&mut self, from: NodeId, want_facts: bool) {
+        if !want_facts {
+            return;
+        }
+        let facts: Vec<SignedFact> =
+            self.facts.all().filter(|f| f.owner != from).cloned().collect();
+        let count = u32::try_from(facts.len()).unwrap_or(u32::MAX);
+        for part in facts.chunks(FACTS_PER_MESSAGE) {
+            self.send(from, Message::Facts(part.to_vec()));
+        }
+        self.send(from, Message::Welcome { facts: count });
+    }
+
+    /// A node that stood still, or starts, asks everybody it is connected to.
+    pub(crate) fn settle_again(&mut self, now: Now) {
+        self.settling.again(now.at, self.settings.settle);
+        for peer in self.connected.clone() {
+            self.send(peer, Message::Hello { want_facts: true });
+            let root = sync::start(&self.registers);
+            self.send(peer, Message::Sync(root));
+        }
+        self.local.list(now.at);
+        self.publish_health(now);
+    }
+
+    pub(crate) fn start_sync(&mut self) {
+        let peer = self.connected.iter().copied().choose(&mut self.rng);
+        if let Some(peer) = peer {
+            let root = sync::start(&self.registers);
+            self.send(peer, Message::Sync(root));
+        }
+    }
+
+    /// The members that news goes to.
+    fn audience(&mut self, except: Option<NodeId>) -> Vec<NodeId> {
+        let live: BTreeSet<NodeId> = self
+            .members
+            .iter()
+            .filter(|(id, k)| *id != self.me && Some(*id) != except && k.belongs())
+            .filter(|(id, k)| k.state.holds_claims() || self.connected.contains(id))
+            .map(|(id, _)| id)
+            .collect();
+        if live.len() <= DIRECT {
+            return live.into_iter().collect();
+        }
+        live.into_iter().sample(&mut self.rng, FANOUT)
+    }
+
+    fn passes_on(&self) -> bool {
+        self.members.iter().filter(|(_, k)| k.belongs()).count() > DIRECT + 1
+    }
+
+    /// This node's own news: into chitchat, and to peers at once.
+    pub(crate) fn spread_facts(&mut self, facts: Vec<SignedFact>) {
+        if facts.is_empty() {
+            return;
+        }
+        for fact in &facts {
+            self.out.push(Effect::Publish(fact.clone()));
+        }
+        let audience = self.audience(None);
+        for part in facts.chunks(FACTS_PER_MESSAGE) {
+            for peer in &audience {
+                self.send(*peer, Message::Facts(part.to_vec()));
+            }
+        }
+    }
+
+    pub(crate) fn spread_records(
+        &mut self,
+        records: &[Record],
+        confirm: bool,
+        except: Option<NodeId>,
+    ) {
+        for peer in self.audience(except) {
+            self.send(peer, Message::Records { records: records.to_vec(), confirm });
+        }
+    }
+
+    /// A verified fact, from chitchat (`from` is `None`) or pushed by a peer.
+    pub(crate) fn on_fact(&mut self, fact: SignedFact, from: Option<NodeId>, now: Now) {
+        match self.facts.hear(&fact) {
+            Heard::Old => return,
+            Heard::Mine => {
+                self.on_own_fact(&fact);
+                return;
+            }
+            Heard::New => {}
+        }
+        if from.is_some() && self.passes_on() {
+            for peer in self.audience(from) {
+                self.send(peer, Message::Facts(vec![fact.clone()]));
+            }
+        }
+        self.take_fact(&fact, now);
+    }
+
+    fn on_own_fact(&mut self, fact: &SignedFact) {
+        if fact.incarnation > self.facts.incarnation() {
+            let text = format!(
+                "another process bears this node's key (incarnation {} there, {} here): was this host cloned? Remove the data directory of the copy; until then the two take turns",
+                fact.incarnation.0,
+                self.facts.incarnation().0,
+            );
+            self.out.push(Effect::Notice(Notice::Warning { text }));
+            self.out.push(Effect::RaiseIncarnation);
+        }
+    }
+
+    fn take_fact(&mut self, fact: &SignedFact, now: Now) {
+        let owner = fact.owner;
+        let known = self.members.entry(owner, now);
+        if fact.incarnation > known.incarnation {
+            known.incarnation = fact.incarnation;
+            self.timers.members_dirty = true;
+            self.members_changed(now);
+        }
+        let outcome = match (fact.key, fact.value.as_deref()) {
+            (FactKey::Profile, Some(bytes)) => self.take_profile(owner, bytes, now),
+            (FactKey::Health, Some(bytes)) => self.take_health(owner, fact.incarnation, bytes, now),
+            (FactKey::Edges, Some(bytes)) => wire::decode::<EdgeReport>(bytes)
+                .map(|report| self.detector.on_report(owner, fact.incarnation, report)),
+            (FactKey::Edges, None) => {
+                self.detector.forget(owner);
+                Ok(())
+            }
+            (FactKey::Profile | FactKey::Health, None) => Ok(()),
+            (FactKey::Claims { .. }, value) => self.claims.apply(owner, fact.key, value).map(|s| {
+                self.dirty.extend(s);
+                self.cluster = None;
+            }),
+            (FactKey::History { service }, value) => self.take_history(owner, service, value),
+        };
+        if let Err(error) = outcome {
+            let text = format!(
+                "a fact of node {owner} under {:?} cannot be read: {error}; what it said before stands",
+                fact.key
+            );
+            self.out.push(Effect::Notice(Notice::Warning { text }));
+        }
+    }
+
+    fn take_profile(
+        &mut self,
+        owner: NodeId,
+        bytes: &[u8],
+        now: Now,
+    ) -> Result<(), wire::WireError> {
+        let profile: Profile = wire::decode(bytes)?;
+        self.members.entry(owner, now).profile = Some(profile);
+        self.members_changed(now);
+        Ok(())
+    }
+
+    fn take_health(
+        &mut self,
+        owner: NodeId,
+        incarnation: Incarnation,
+        bytes: &[u8],
+        now: Now,
+    ) -> Result<(), wire::WireError> {
+        let health: Health = wire::decode(bytes)?;
+        let settled = !health.settling;
+        let known = self.members.entry(owner, now);
+        let counts = |h: &Health| (h.engine.clone(), h.leaving, h.settling);
+        let matters = known.health.as_ref().map(counts) != Some(counts(&health));
+        known.health = Some(health);
+        if matters {
+            self.timers.members_dirty = true;
+            self.cluster = None;
+            self.dirty.extend(self.services.ids());
+        }
+        if settled {
+            for key in self.facts.settled(owner, incarnation) {
+                if let Ok(Some(service)) = self.claims.apply(owner, key, None) {
+                    self.dirty.insert(service);
+                }
+                if let FactKey::History { service } = key {
+                    self.histories.remove(&(service, owner));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_history(
+        &mut self,
+        owner: NodeId,
+        service: membership::id::ServiceId,
+        value: Option<&[u8]>,
+    ) -> Result<(), wire::WireError> {
+        match value {
+            Some(bytes) => {
+                let history: History = wire::decode(bytes)?;
+                self.histories.insert((service, owner), history.ended);
+            }
+            None => {
+                self.histories.remove(&(service, owner));
+            }
+        }
+        Ok(())
+    }
+
+    /// Records from a peer: checked, put on disk, merged, passed on.
+    fn on_records(&mut self, from: NodeId, records: Vec<Record>, confirm: bool, now: Now) {
+        let mut new = Vec::new();
+        let mut known = Vec::new();
+        for record in records {
+            let checked = record.check(now.wall).map_err(|e| e.to_string()).and_then(|()| {
+                self.clock.observe(record.stamp, now.wall).map_err(|e| e.to_string())
+            });
+            match checked {
+                Err(reason) => {
+                    let text = format!("a record that node {from} sent was refused: {reason}");
+                    self.out.push(Effect::Notice(Notice::Warning { text }));
+                }
+                Ok(()) if self.registers.would_change(&record) => new.push(record),
+                Ok(()) => known.push(name_of(&record)),
+            }
+        }
+        if confirm && !known.is_empty() {
+            self.send(from, Message::Stored(known));
+        }
+        if !new.is_empty() {
+            // Without room the batch is dropped: the sender offers it again, or anti-entropy does.
+            let _ =
+                self.writes.push(Batch { records: new, origin: Origin::Peer { from, confirm } });
+        }
+    }
+
+    pub(crate) fn passes_records_on(&self) -> bool {
+        self.passes_on()
+    }
+}

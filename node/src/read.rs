@@ -1,0 +1,263 @@
+//! What readers see: copies of the state in Docker's terms, made on demand.
+
+use std::sync::Arc;
+
+use membership::id::{CellId, ClusterId, NodeId, ServiceId, TaskId};
+use membership::record::{Digest, Kind};
+use membership::time::Wall;
+use serde_json::Value;
+
+use crate::members::Known;
+use crate::node::Node;
+use crate::services::{Service, ServiceBody};
+use crate::slot::{Phase, Place, Slot, TaskState, TaskStatus};
+use crate::spec::Mode;
+use crate::views::{ConflictView, DesiredState, MemberView, ServiceView, TaskView};
+
+/// Docker's `Version.Index` of a node: 1 until an operator sets something.
+pub(crate) fn node_version(known: &Known) -> u64 {
+    known.settings.stamp.index().max(1)
+}
+
+impl Node {
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    pub fn cluster_id(&self) -> ClusterId {
+        self.cluster_id
+    }
+
+    pub fn cell(&self) -> CellId {
+        self.cell
+    }
+
+    pub fn is_settling(&self) -> bool {
+        self.settling.on()
+    }
+
+    /// (alive, all) members, as `majority` counts them.
+    pub fn quorum(&self) -> (usize, usize) {
+        self.members.quorum()
+    }
+
+    /// The digest of this node's desired state: equal on nodes that hold the same records.
+    pub fn root(&self) -> Digest {
+        self.registers.root()
+    }
+
+    pub fn services(&self) -> Vec<ServiceView> {
+        self.services.iter().map(|service| self.service_view(service)).collect()
+    }
+
+    pub fn service(&self, id: ServiceId) -> Option<ServiceView> {
+        self.services.get(id).map(|service| self.service_view(service))
+    }
+
+    fn service_view(&self, service: &Service) -> ServiceView {
+        let (mut running, mut completed, mut places) = (0, 0, 0);
+        for (slot, holders) in self.claims.slots(service.id) {
+            let wanted = match (service.active().map(|s| (s.mode, s.replicas)), slot) {
+                (Some((Mode::Replicated, n)), Slot::Index(i)) => (1..=n).contains(&i),
+                (Some((Mode::Global, _)), Slot::Node(_)) => true,
+                _ => false,
+            };
+            let live = || holders.iter().filter(|(node, _)| self.members.holds_claims(**node));
+            if wanted && live().next().is_some() {
+                places += 1;
+                running += live().filter(|(_, c)| c.phase == Phase::Ready).count() as u64;
+                completed += u64::from(live().any(|(_, c)| c.phase == Phase::Complete));
+            }
+        }
+        let desired = match service.spec.as_ref() {
+            Ok(spec) if spec.mode == Mode::Replicated => u64::from(spec.replicas),
+            _ => places,
+        };
+        ServiceView {
+            id: service.id,
+            version: service.version(),
+            created: Wall(service.created.ms),
+            updated: service.updated(),
+            name: service.name().to_owned(),
+            spec: Arc::clone(&service.shown),
+            previous_spec: service.body.previous.clone().map(Arc::new),
+            update_status: service.rollout.as_ref().map(crate::rollout::Rollout::status),
+            running,
+            desired,
+            completed,
+            shadowed_by: service.shadowed_by,
+        }
+    }
+
+    /// Every task that this node knows of: held slots, what is still pending, and what ended.
+    pub fn tasks(&self) -> Vec<TaskView> {
+        let mut tasks = Vec::new();
+        let removed = self.claims.services().filter(|id| self.services.get(*id).is_none());
+        for id in self.services.ids().chain(removed) {
+            self.tasks_of(id, &mut tasks);
+        }
+        tasks
+    }
+
+    pub fn tasks_of(&self, id: ServiceId, tasks: &mut Vec<TaskView>) {
+        let service = self.services.get(id);
+        let first = tasks.len();
+        for (slot, holders) in self.claims.slots(id) {
+            for (node, claim) in holders {
+                let live = self.members.holds_claims(*node);
+                let wanted = service.and_then(Service::active).is_some_and(|s| match slot {
+                    Slot::Index(i) => s.mode == Mode::Replicated && (1..=s.replicas).contains(&i),
+                    Slot::Node(_) => s.mode == Mode::Global,
+                });
+                let desired = match (live && wanted, claim.phase) {
+                    (true, Phase::Complete) => DesiredState::Shutdown,
+                    (true, _) => DesiredState::Running,
+                    (false, _) => DesiredState::Shutdown,
+                };
+                tasks.push(self.task_view(id, service, Some(*node), claim.task.clone(), desired));
+            }
+        }
+        self.pending_of(id, service, tasks);
+        let mine = self.local.history.get(&id).into_iter().flatten().map(|t| (self.me, t));
+        let others = self
+            .histories
+            .range((id, NodeId(0))..=(id, NodeId(u128::MAX)))
+            .flat_map(|((_, node), ended)| ended.iter().map(|t| (*node, t)));
+        for (node, ended) in mine.chain(others).filter(|_| service.is_some()) {
+            // The last attempt of a slot is told twice while its holder waits to try again.
+            if !tasks[first..].iter().any(|t| t.status.id == ended.id) {
+                let desired = DesiredState::Shutdown;
+                tasks.push(self.task_view(id, service, Some(node), ended.clone(), desired));
+            }
+        }
+    }
+
+    fn pending_of(&self, id: ServiceId, service: Option<&Service>, tasks: &mut Vec<TaskView>) {
+        let Some(service) = service else { return };
+        let slots = match service.active() {
+            Some(spec) if spec.mode == Mode::Replicated => 1..=spec.replicas,
+            // A shadowed service shows one line that says why it does not run.
+            None => 1..=1,
+            Some(_) => return,
+        };
+        for index in slots {
+            let place = Place { service: id, slot: Slot::Index(index) };
+            let held = self
+                .claims
+                .on(place)
+                .is_some_and(|holders| holders.keys().any(|node| self.members.holds_claims(*node)));
+            if held {
+                continue;
+            }
+            let status = TaskStatus {
+                id: pending_id(place),
+                slot: place.slot,
+                template: service.active().map(|s| s.template).unwrap_or_default(),
+                created: service.updated(),
+                state: TaskState::Pending,
+                since: service.updated(),
+                message: "waiting for a node".to_owned(),
+                error: self.pending.get(&place).cloned(),
+                container: None,
+                pid: None,
+                exit_code: None,
+                ports: Vec::new(),
+            };
+            tasks.push(self.task_view(id, Some(service), None, status, DesiredState::Running));
+        }
+    }
+
+    fn task_view(
+        &self,
+        id: ServiceId,
+        service: Option<&Service>,
+        node: Option<NodeId>,
+        status: TaskStatus,
+        desired: DesiredState,
+    ) -> TaskView {
+        let template = service.and_then(Service::active).map(|s| s.template);
+        TaskView {
+            service: id,
+            service_name: service.map(|s| s.name().to_owned()).unwrap_or_default(),
+            node,
+            up_to_date: template == Some(status.template),
+            template: service.map(|s| Arc::clone(&s.task_template)).unwrap_or_default(),
+            version: service.map_or(0, Service::version),
+            status,
+            desired,
+        }
+    }
+
+    pub fn members(&self) -> Vec<MemberView> {
+        self.members.iter().map(|(id, known)| self.member_view(id, known)).collect()
+    }
+
+    fn member_view(&self, id: NodeId, known: &Known) -> MemberView {
+        let replicas = self
+            .claims
+            .services()
+            .map(|s| self.claims.slots(s).filter(|(_, h)| h.contains_key(&id)).count())
+            .sum::<usize>();
+        let since = known.admission.as_ref().map_or(0, |a| a.since_ms);
+        MemberView {
+            id,
+            is_me: id == self.me,
+            state: known.state,
+            reason: known.reason.clone(),
+            since: known.since_wall,
+            profile: known.profile.clone(),
+            health: known.health.clone(),
+            name: known.settings.name.clone().unwrap_or_else(|| known.name()),
+            addr: known.addr().map(|a| a.to_string()).unwrap_or_default(),
+            role: known.settings.role.clone(),
+            availability: known.settings.availability,
+            labels: known.settings.labels.clone(),
+            version: node_version(known),
+            created: Wall(since),
+            updated: Wall(known.settings.stamp.ms.max(since)),
+            replicas: u32::try_from(replicas).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Losing concurrent edits that nobody has dismissed, and services whose name another one bears.
+    pub fn conflicts(&self) -> Vec<ConflictView> {
+        self.registers.conflicts().into_iter().map(|c| self.conflict_view(&c)).collect()
+    }
+
+    fn conflict_view(&self, conflict: &membership::registers::Conflict) -> ConflictView {
+        let loser = &conflict.loser;
+        let about = matches!(conflict.key.kind, Kind::Service | Kind::Scale);
+        let service = about.then_some(ServiceId(conflict.key.id));
+        let body = loser.body.as_deref().and_then(|b| serde_json::from_slice::<Value>(b).ok());
+        let named = service.and_then(|id| self.services.get(id)).map(|s| s.name().to_owned());
+        let in_body =
+            loser.body.as_deref().and_then(|b| serde_json::from_slice::<ServiceBody>(b).ok());
+        let in_body = in_body.and_then(|b| b.spec.get("Name")?.as_str().map(str::to_owned));
+        let name = named.or(in_body).unwrap_or_else(|| format!("{:?}", conflict.key.kind));
+        let winner = self.registers.get(&conflict.key).map(|r| self.node_name(r.writer));
+        let what = match (conflict.key.kind, loser.is_tombstone()) {
+            (_, true) => "the removal",
+            (Kind::Scale, false) => "the replica count",
+            _ => "the edit",
+        };
+        let text = format!(
+            "CONFLICT {name}: {what} made on {} was superseded by one made on {} at the same time; it is kept until it is dismissed",
+            self.node_name(loser.writer),
+            winner.unwrap_or_else(|| "another node".to_owned()),
+        );
+        ConflictView {
+            id: conflict.id.id,
+            text,
+            service,
+            writer: loser.writer,
+            when: Wall(loser.stamp.ms),
+            body,
+        }
+    }
+}
+
+/// A pending slot has no task yet; clients want an id that stays the same while it waits.
+fn pending_id(place: Place) -> TaskId {
+    let text = format!("pending {} {}", place.service, place.slot);
+    TaskId(Digest::of_bytes(text.as_bytes()).0)
+}

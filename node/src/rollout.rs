@@ -1,0 +1,247 @@
+//! Rolling updates without a master.
+//!
+//! Which slots may be replaced by the new template is itself a record: the service's steward (the
+//! node that the hash makes responsible) writes it, every node reads it, and each holder replaces its
+//! own slots once they are permitted. When the steward dies half way, the next one reads the record
+//! and the claims and goes on at that place. Nothing about a rollout lives only in a process, but for
+//! the clock of a delay, which then starts again.
+//!
+//! Swarm's meaning throughout: parallelism, delay, order, monitor, failure action, failure ratio.
+
+use std::collections::BTreeMap;
+
+use membership::id::NodeId;
+use membership::time::{Instant, Millis, Now};
+use serde::{Deserialize, Serialize};
+
+use crate::slot::{Claim, Phase, Slot, TemplateId};
+use crate::spec::{FailureAction, ServiceSpec, UpdateConfig};
+use crate::views::UpdateStatus;
+use membership::time::Wall;
+
+/// How far a rollout has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RolloutState {
+    Updating,
+    Paused,
+    Completed,
+    RollbackStarted,
+    RollbackPaused,
+    RollbackCompleted,
+}
+
+impl RolloutState {
+    /// As Docker's API spells it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Updating => "updating",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::RollbackStarted => "rollback_started",
+            Self::RollbackPaused => "rollback_paused",
+            Self::RollbackCompleted => "rollback_completed",
+        }
+    }
+
+    fn is_back(self) -> bool {
+        matches!(self, Self::RollbackStarted | Self::RollbackPaused | Self::RollbackCompleted)
+    }
+
+    fn is_over(self) -> bool {
+        matches!(self, Self::Completed | Self::RollbackCompleted)
+    }
+
+    fn is_running(self) -> bool {
+        matches!(self, Self::Updating | Self::RollbackStarted)
+    }
+}
+
+/// The body of a `Kind::Rollout` record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rollout {
+    pub v: u16,
+    /// The template that is being rolled out; a record about another one says nothing.
+    pub template: u64,
+    pub state: RolloutState,
+    pub started_ms: u64,
+    pub completed_ms: Option<u64>,
+    pub message: String,
+    /// Slots that may be replaced, in the order in which they were permitted.
+    pub permitted: Vec<Slot>,
+}
+
+impl Rollout {
+    pub(crate) fn begin(template: TemplateId, back: bool, message: &str, wall: Wall) -> Self {
+        Self {
+            v: 1,
+            template: template.0,
+            state: if back { RolloutState::RollbackStarted } else { RolloutState::Updating },
+            started_ms: wall.0,
+            completed_ms: None,
+            message: message.to_owned(),
+            permitted: Vec::new(),
+        }
+    }
+
+    /// Whether the holder of `slot` may replace its task by one of `template`.
+    pub(crate) fn permits(&self, template: TemplateId, slot: Slot) -> bool {
+        self.template == template.0 && (self.state.is_over() || self.permitted.contains(&slot))
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.state.is_running()
+    }
+
+    pub(crate) fn status(&self) -> UpdateStatus {
+        UpdateStatus {
+            state: self.state.name().to_owned(),
+            started: Wall(self.started_ms),
+            completed: self.completed_ms.map(Wall),
+            message: self.message.clone(),
+        }
+    }
+}
+
+/// What a steward remembers between two looks; losing it costs time only.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    /// Since when no permitted slot has been on its way.
+    idle_since: Option<Instant>,
+}
+
+/// What the steward wants written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing before this time, if any.
+    Wait(Option<Instant>),
+    Write(Rollout),
+    /// Go back to the previous spec, for this reason.
+    RollBack(String),
+}
+
+/// One look of the steward. `best` has the best claim of each wanted slot that anybody holds.
+pub(crate) fn steer(
+    spec: &ServiceSpec,
+    rollout: Option<&Rollout>,
+    best: &BTreeMap<Slot, (NodeId, &Claim)>,
+    memory: &mut Memory,
+    now: Now,
+) -> Step {
+    let outdated: Vec<Slot> = best
+        .iter()
+        .filter(|(_, (_, claim))| claim.task.template != spec.template)
+        .map(|(slot, _)| *slot)
+        .collect();
+    let Some(rollout) = rollout.filter(|r| r.template == spec.template.0) else {
+        if outdated.is_empty() {
+            return Step::Wait(None);
+        }
+        // A spec won that was written without a rollout of its own (a concurrent edit, most likely).
+        memory.idle_since = None;
+        return Step::Write(Rollout::begin(spec.template, false, "update in progress", now.wall));
+    };
+    if !rollout.state.is_running() {
+        return Step::Wait(None);
+    }
+    let config = if rollout.state.is_back() { spec.rollback } else { spec.update };
+    let is_new = |claim: &Claim| claim.task.template == spec.template;
+    let working: Vec<Slot> = rollout
+        .permitted
+        .iter()
+        .filter(|slot| best.get(slot).is_some_and(|(_, claim)| !(is_new(claim) && serves(claim))))
+        .copied()
+        .collect();
+    if let Some(step) = on_failures(rollout, config, best) {
+        return step;
+    }
+    if working.is_empty() {
+        memory.idle_since.get_or_insert(now.at);
+    } else {
+        memory.idle_since = None;
+    }
+    let idle_since = memory.idle_since;
+    let waiting: Vec<Slot> =
+        outdated.into_iter().filter(|slot| !rollout.permitted.contains(slot)).collect();
+    if waiting.is_empty() {
+        return finish(rollout, config, working.is_empty().then_some(idle_since).flatten(), now);
+    }
+    let started = !rollout.permitted.is_empty();
+    if started && config.delay > Millis::ZERO {
+        match idle_since {
+            None => return Step::Wait(None),
+            Some(since) if now.at < since + config.delay => {
+                return Step::Wait(Some(since + config.delay));
+            }
+            Some(_) => {}
+        }
+    }
+    let at_once = usize::try_from(config.parallelism).unwrap_or(usize::MAX);
+    let room = if at_once == 0 { usize::MAX } else { at_once.saturating_sub(working.len()) };
+    if room == 0 {
+        return Step::Wait(None);
+    }
+    let mut next = rollout.clone();
+    next.permitted.extend(waiting.into_iter().take(room));
+    memory.idle_since = None;
+    Step::Write(next)
+}
+
+fn serves(claim: &Claim) -> bool {
+    matches!(claim.phase, Phase::Ready | Phase::Complete)
+}
+
+/// Whether too many new tasks failed, and what the spec says to do then.
+fn on_failures(
+    rollout: &Rollout,
+    config: UpdateConfig,
+    best: &BTreeMap<Slot, (NodeId, &Claim)>,
+) -> Option<Step> {
+    let failed: Vec<&Claim> = rollout
+        .permitted
+        .iter()
+        .filter_map(|slot| best.get(slot).map(|(_, claim)| *claim))
+        .filter(|claim| claim.failures > 0)
+        .collect();
+    let first = failed.first()?;
+    let total = best.len().max(1) as u64;
+    if failed.len() as u64 * 1000 <= config.max_failures_per_mille * total {
+        return None;
+    }
+    let back = rollout.state.is_back();
+    let reason = first.task.error.clone().unwrap_or_else(|| "it did not become ready".to_owned());
+    let text = format!(
+        "{} paused due to failure or early termination of task {}: {reason}",
+        if back { "rollback" } else { "update" },
+        first.task.id,
+    );
+    match config.action {
+        FailureAction::Continue => None,
+        FailureAction::Rollback if !back => Some(Step::RollBack(format!(
+            "update rolled back due to failure or early termination of task {}: {reason}",
+            first.task.id
+        ))),
+        FailureAction::Pause | FailureAction::Rollback => {
+            let mut paused = rollout.clone();
+            paused.state = if back { RolloutState::RollbackPaused } else { RolloutState::Paused };
+            paused.message = text;
+            paused.completed_ms = None;
+            Some(Step::Write(paused))
+        }
+    }
+}
+
+/// All slots are new: done once they have stayed so for the monitoring time.
+fn finish(rollout: &Rollout, config: UpdateConfig, idle: Option<Instant>, now: Now) -> Step {
+    let Some(since) = idle else { return Step::Wait(None) };
+    let done_at = since + if rollout.permitted.is_empty() { Millis::ZERO } else { config.monitor };
+    if now.at < done_at {
+        return Step::Wait(Some(done_at));
+    }
+    let mut done = rollout.clone();
+    let back = rollout.state.is_back();
+    done.state = if back { RolloutState::RollbackCompleted } else { RolloutState::Completed };
+    done.message = if back { "rollback completed" } else { "update completed" }.to_owned();
+    done.completed_ms = Some(now.wall.0);
+    Step::Write(done)
+}

@@ -1,0 +1,192 @@
+//! Services as the records say: the registers of a service (spec, scale, rollout) read and parsed
+//! once for each change, with the names resolved the same way on every node.
+//!
+//! Two sides of a partition may each create a service of one name. Both are kept; the one created
+//! earlier (by stamp, then id) bears the name and runs, the other is shown as shadowed, with what to
+//! do about it, and runs nothing. That rule needs nobody's opinion: every node computes it alike.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use membership::clock::Stamp;
+use membership::id::ServiceId;
+use membership::record::{Key, Kind, Record};
+use membership::registers::Registers;
+use membership::time::Wall;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::rollout::Rollout;
+use crate::spec::{ServiceSpec, with_replicas};
+
+/// The body of a `Kind::Service` record. JSON, so that an older node carries what it does not know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ServiceBody {
+    pub v: u16,
+    /// When the service was created: decides who bears a name. Kept through all edits.
+    pub created_ms: u64,
+    pub created_counter: u16,
+    pub spec: Value,
+    #[serde(default)]
+    pub previous: Option<Value>,
+}
+
+/// The version of bodies that this node writes. It reads every version up to this one, and carries
+/// newer ones without acting on what it does not know.
+pub(crate) const BODY_VERSION: u16 = 1;
+
+/// The body of a `Kind::Scale` record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ScaleBody {
+    pub v: u16,
+    pub replicas: u32,
+}
+
+/// One service, ready to be planned.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    pub id: ServiceId,
+    pub created: Stamp,
+    /// The greatest stamp of its spec and scale registers.
+    pub stamp: Stamp,
+    pub body: Arc<ServiceBody>,
+    /// As echoed: the stored spec with the replica count of the scale register.
+    pub shown: Arc<Value>,
+    pub task_template: Arc<Value>,
+    pub spec: Result<ServiceSpec, String>,
+    pub rollout: Option<Rollout>,
+    pub shadowed_by: Option<ServiceId>,
+}
+
+impl Service {
+    pub(crate) fn version(&self) -> u64 {
+        self.stamp.index()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.shown.get("Name").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The spec, if this service is to run at all on this node's reading.
+    pub(crate) fn active(&self) -> Option<&ServiceSpec> {
+        if self.shadowed_by.is_some() { None } else { self.spec.as_ref().ok() }
+    }
+
+    pub(crate) fn updated(&self) -> Wall {
+        Wall(self.stamp.ms)
+    }
+}
+
+/// All services, kept in step with the registers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Services {
+    all: BTreeMap<ServiceId, Service>,
+}
+
+impl Services {
+    pub(crate) fn read(registers: &Registers) -> Self {
+        let mut services = Self::default();
+        let ids: Vec<u128> = registers.live(Kind::Service).map(|(id, _)| id).collect();
+        for id in ids {
+            services.load(ServiceId(id), registers);
+        }
+        services.resolve_names();
+        services
+    }
+
+    /// Reads one service again after one of its registers changed; answers whose name resolution
+    /// changed with it (always containing `id`).
+    pub(crate) fn refresh(&mut self, id: ServiceId, registers: &Registers) -> BTreeSet<ServiceId> {
+        let before: BTreeMap<ServiceId, Option<ServiceId>> =
+            self.all.iter().map(|(id, s)| (*id, s.shadowed_by)).collect();
+        self.all.remove(&id);
+        self.load(id, registers);
+        self.resolve_names();
+        let mut changed: BTreeSet<ServiceId> = self
+            .all
+            .iter()
+            .filter(|(id, s)| before.get(id) != Some(&s.shadowed_by))
+            .map(|(id, _)| *id)
+            .collect();
+        changed.insert(id);
+        changed
+    }
+
+    fn load(&mut self, id: ServiceId, registers: &Registers) {
+        let record = registers.get(&Key { kind: Kind::Service, id: id.0 });
+        let Some(body) = record.and_then(|r| r.body.as_deref()) else { return };
+        let Some(record) = record else { return };
+        let scale_key = Key { kind: Kind::Scale, id: id.0 };
+        let scale = registers.get(&scale_key);
+        let rollout = registers.get(&Key { kind: Kind::Rollout, id: id.0 });
+        if let Some(service) = read_service(id, record, body, scale, rollout) {
+            self.all.insert(id, service);
+        }
+    }
+
+    fn resolve_names(&mut self) {
+        let mut bearer: BTreeMap<String, (Stamp, ServiceId)> = BTreeMap::new();
+        for service in self.all.values() {
+            let mine = (service.created, service.id);
+            let best = bearer.entry(service.name().to_owned()).or_insert(mine);
+            *best = (*best).min(mine);
+        }
+        for service in self.all.values_mut() {
+            let best = bearer.get(service.name()).map(|(_, id)| *id);
+            service.shadowed_by = best.filter(|id| *id != service.id);
+        }
+    }
+
+    pub(crate) fn get(&self, id: ServiceId) -> Option<&Service> {
+        self.all.get(&id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Service> {
+        self.all.values()
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ServiceId> + '_ {
+        self.all.keys().copied()
+    }
+
+    /// Who bears this name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Service> {
+        self.all.values().find(|s| s.shadowed_by.is_none() && s.name() == name)
+    }
+}
+
+fn read_service(
+    id: ServiceId,
+    record: &Record,
+    body: &[u8],
+    scale: Option<&Record>,
+    rollout: Option<&Record>,
+) -> Option<Service> {
+    let body: ServiceBody = serde_json::from_slice(body).ok()?;
+    let replicas = scale
+        .and_then(|r| r.body.as_deref())
+        .and_then(|bytes| serde_json::from_slice::<ScaleBody>(bytes).ok())
+        .map(|scale| scale.replicas);
+    let shown = match replicas {
+        Some(replicas) => with_replicas(&body.spec, replicas),
+        None => body.spec.clone(),
+    };
+    let mut spec = ServiceSpec::parse(&body.spec).map_err(|e| e.to_string());
+    if let (Ok(spec), Some(replicas)) = (&mut spec, replicas) {
+        spec.replicas = replicas;
+    }
+    let rollout = rollout
+        .and_then(|r| r.body.as_deref())
+        .and_then(|bytes| serde_json::from_slice::<Rollout>(bytes).ok());
+    Some(Service {
+        id,
+        created: Stamp { ms: body.created_ms, counter: body.created_counter },
+        stamp: record.stamp.max(scale.map(|r| r.stamp).unwrap_or_default()),
+        task_template: Arc::new(shown.get("TaskTemplate").cloned().unwrap_or_default()),
+        shown: Arc::new(shown),
+        spec,
+        rollout,
+        shadowed_by: None,
+        body: Arc::new(body),
+    })
+}

@@ -1,0 +1,85 @@
+//! When an orphan may be taken: what is remembered between two looks at the same slot.
+//!
+//! An orphan is a wanted slot that no live member claims. Its candidates act in rank order: the first
+//! at once, rank k after k staggers without a better candidate's claim. A slot that this node has given
+//! up keeps it at the end of its line for a while, so that a place where it can run comes first.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+
+use membership::time::{Instant, Millis};
+
+use crate::settings::Settings;
+use crate::slot::Place;
+
+/// The brake: in clusters larger than this, ...
+const BRAKE_ABOVE: usize = 20;
+/// ... when more than one in so many members was lost ...
+const BRAKE_SHARE: usize = 5;
+/// ... within this time, takeovers are spread out ...
+const BRAKE_WINDOW: Millis = Millis(60_000);
+/// ... over this time: a partition looks like that, and may heal.
+const BRAKE_SPREAD: Millis = Millis(30_000);
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Takeovers {
+    since: BTreeMap<Place, Instant>,
+    given_up: BTreeMap<Place, GivenUp>,
+    lost: VecDeque<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct GivenUp {
+    until: Instant,
+    times: u32,
+    failures: u32,
+}
+
+impl Takeovers {
+    /// Since when this slot has needed somebody, as far as this node saw.
+    pub(crate) fn since(&mut self, place: Place, at: Instant) -> Instant {
+        *self.since.entry(place).or_insert(at)
+    }
+
+    /// The slot is in good hands, or not wanted any more.
+    pub(crate) fn settled(&mut self, place: Place) {
+        self.since.remove(&place);
+    }
+
+    pub(crate) fn forget_service(&mut self, service: membership::id::ServiceId) {
+        self.since.retain(|place, _| place.service != service);
+        self.given_up.retain(|place, _| place.service != service);
+    }
+
+    /// This node could not run the slot: others first, for a time that doubles with each occasion.
+    pub(crate) fn give_up(
+        &mut self,
+        place: Place,
+        failures: u32,
+        settings: &Settings,
+        at: Instant,
+    ) {
+        let times = self.given_up.get(&place).map_or(0, |g| g.times) + 1;
+        let most = Millis(3_600_000);
+        let span = (settings.pass_over * (1u64 << (times - 1).min(10))).min(most);
+        self.given_up.insert(place, GivenUp { until: at + span, times, failures });
+    }
+
+    /// How often in a row the slot had failed here when it was given up, while that is remembered.
+    pub(crate) fn failures_before(&self, place: Place, at: Instant) -> Option<u32> {
+        self.given_up.get(&place).filter(|g| g.until > at).map(|g| g.failures)
+    }
+
+    pub(crate) fn lost(&mut self, at: Instant) {
+        self.lost.push_back(at);
+    }
+
+    /// How long takeovers are spread out now, given the number of members.
+    pub(crate) fn brake(&mut self, members: usize, at: Instant) -> Option<Millis> {
+        while self.lost.front().is_some_and(|lost| at.since(*lost) > BRAKE_WINDOW) {
+            self.lost.pop_front();
+        }
+        let braked = members > BRAKE_ABOVE && self.lost.len() * BRAKE_SHARE > members;
+        braked.then_some(BRAKE_SPREAD)
+    }
+}
