@@ -1,0 +1,155 @@
+//! The few things that are added to a service's spec before it is stored.
+//!
+//! A spec is the operator's words: it is stored and echoed as it came, fields unknown to us included.
+//! Only what Docker itself fills in is filled in here, so that clients that read their spec back find
+//! what they would find at Docker, and so that the same stack deployed twice compares equal.
+
+use rand::seq::IndexedRandom;
+use serde_json::{Map, Value, json};
+
+/// Fills in Docker's defaults. What has the wrong type is left alone: `validate` refuses it.
+pub(super) fn normalise(spec: &mut Value) {
+    let Some(spec) = spec.as_object_mut() else { return };
+    fill(spec, "Labels", json!({}));
+    fill(spec, "Mode", json!({ "Replicated": {} }));
+    if let Some(Value::Object(mode)) = spec.get_mut("Mode") {
+        let modes = ["Replicated", "Global", "ReplicatedJob", "GlobalJob"];
+        if !modes.iter().any(|name| has_value(mode, name)) {
+            mode.insert("Replicated".to_owned(), json!({}));
+        }
+        // Without a number the CLI fails with "unrecognized service mode".
+        if let Some(Value::Object(replicated)) = mode.get_mut("Replicated") {
+            fill(replicated, "Replicas", json!(1));
+        }
+    }
+    fill(spec, "TaskTemplate", json!({}));
+    if let Some(Value::Object(template)) = spec.get_mut("TaskTemplate") {
+        fill_text(template, "Runtime", "container");
+        fill(template, "ForceUpdate", json!(0));
+        if let Some(Value::Object(container)) = template.get_mut("ContainerSpec") {
+            fill_text(container, "Isolation", "default");
+            if let Some(Value::String(image)) = container.get_mut("Image") {
+                *image = with_tag(image);
+            }
+        }
+    }
+}
+
+fn has_value(map: &Map<String, Value>, key: &str) -> bool {
+    map.get(key).is_some_and(|value| !value.is_null())
+}
+
+fn fill(map: &mut Map<String, Value>, key: &str, value: Value) {
+    if !has_value(map, key) {
+        map.insert(key.to_owned(), value);
+    }
+}
+
+/// Only over nothing, null or an empty string; another type is left for `validate` to refuse.
+fn fill_text(map: &mut Map<String, Value>, key: &str, value: &str) {
+    if map.get(key).is_none_or(|there| there.is_null() || there == "") {
+        map.insert(key.to_owned(), json!(value));
+    }
+}
+
+/// `nginx` becomes `nginx:latest`; what has a tag or a digest, or is an image id, stays.
+pub(super) fn with_tag(image: &str) -> String {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    let is_id = image.len() == 64 && image.bytes().all(|b| b.is_ascii_hexdigit());
+    if image.is_empty() || last.contains(':') || image.contains('@') || is_id {
+        image.to_owned()
+    } else {
+        format!("{image}:latest")
+    }
+}
+
+const ADJECTIVES: &[&str] = &[
+    "agile", "bold", "brisk", "calm", "clever", "deep", "eager", "fleet", "gentle", "glad", "keen",
+    "lively", "merry", "nimble", "proud", "quick", "quiet", "silver", "swift", "wise",
+];
+const FISH: &[&str] = &[
+    "anchovy", "barbel", "bleak", "bream", "capelin", "char", "dace", "garfish", "grayling",
+    "gudgeon", "herring", "mackerel", "minnow", "mullet", "perch", "pilchard", "roach", "sardine",
+    "smelt", "sprat",
+];
+
+/// A name for a service that was created without one.
+pub(super) fn random_name() -> String {
+    let mut rng = rand::rng();
+    let adjective = ADJECTIVES.choose(&mut rng).copied().unwrap_or("quick");
+    let fish = FISH.choose(&mut rng).copied().unwrap_or("herring");
+    format!("{adjective}_{fish}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normalised(mut spec: Value) -> Value {
+        normalise(&mut spec);
+        spec
+    }
+
+    #[test]
+    fn fills_in_what_docker_fills_in() {
+        let spec = json!({"Name": "web", "TaskTemplate": {"ContainerSpec": {"Image": "nginx"}}});
+        assert_eq!(
+            normalised(spec),
+            json!({
+                "Name": "web",
+                "Labels": {},
+                "Mode": {"Replicated": {"Replicas": 1}},
+                "TaskTemplate": {
+                    "ContainerSpec": {"Image": "nginx:latest", "Isolation": "default"},
+                    "Runtime": "container",
+                    "ForceUpdate": 0,
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn keeps_every_word_of_the_operator() {
+        let spec = json!({
+            "Name": "web", "Labels": {"a": "b"}, "FromTheFuture": [1, {"x": null}],
+            "Mode": {"Global": {}},
+            "TaskTemplate": {
+                "ContainerSpec": {"Image": "h:5000/a/b@sha256:0", "Isolation": "default", "New": 1},
+                "Runtime": "container", "ForceUpdate": 7, "RestartPolicy": {"Delay": 1},
+            },
+            "UpdateConfig": {"MaxFailureRatio": 0.4},
+        });
+        assert_eq!(normalised(spec.clone()), spec);
+    }
+
+    #[test]
+    fn twice_is_once() {
+        let once = normalised(json!({"Mode": {"Replicated": null}, "Labels": null}));
+        assert_eq!(normalised(once.clone()), once);
+        assert_eq!(once["Mode"], json!({"Replicated": {"Replicas": 1}}));
+    }
+
+    #[test]
+    fn garbage_is_left_to_the_validator() {
+        for spec in [json!(null), json!([]), json!("x"), json!({"TaskTemplate": 5, "Mode": []})] {
+            normalised(spec);
+        }
+        let odd = normalised(json!({"TaskTemplate": {"Runtime": 5}}));
+        assert_eq!(odd["TaskTemplate"]["Runtime"], 5);
+    }
+
+    #[test]
+    fn images_get_a_tag_only_where_they_need_one() {
+        for (image, with) in [
+            ("busybox", "busybox:latest"),
+            ("h:5000/a", "h:5000/a:latest"),
+            ("a:1", "a:1"),
+            ("a@sha256:00", "a@sha256:00"),
+            ("", ""),
+        ] {
+            assert_eq!(with_tag(image), with);
+        }
+        let id = "0".repeat(64);
+        assert_eq!(with_tag(&id), id);
+    }
+}

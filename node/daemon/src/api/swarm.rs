@@ -1,0 +1,89 @@
+//! `/swarm`: what is left of a swarm when there are no managers. Every node is in the cluster already.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use node::command::Command;
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::filters::Params;
+use super::state::{Api, read_json};
+use super::swarm_json::cluster;
+
+pub(super) async fn inspect(State(api): State<Api>) -> Json<Value> {
+    let mut out = cluster(&api.backend.cluster().await);
+    let token = api.backend.token();
+    // There is one kind of node, and one token.
+    out["JoinTokens"] = json!({ "Worker": token, "Manager": token });
+    Json(out)
+}
+
+/// docker-py looks for this status and these words.
+pub(super) async fn already_in() -> ApiError {
+    ApiError::unavailable(
+        "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.",
+    )
+}
+
+pub(super) async fn leave(State(api): State<Api>, params: Params) -> Result<StatusCode, ApiError> {
+    if !params.flag("force") {
+        return Err(ApiError::unavailable(
+            "This node would hand its replicas over to the other nodes and leave for good; on the last node the services end. Use --force, or 'shoal leave', to do it.",
+        ));
+    }
+    api.backend.command(Command::Leave).await?;
+    Ok(StatusCode::OK)
+}
+
+pub(super) async fn update(
+    State(api): State<Api>,
+    params: Params,
+    body: Body,
+) -> Result<StatusCode, ApiError> {
+    let version = params.version("swarm")?;
+    if params.flag("rotateWorkerToken") || params.flag("rotateManagerToken") {
+        return Err(ApiError::unsupported(
+            "rotating join tokens",
+            "the cluster's identity comes from its token; start a new cluster with a new token",
+        ));
+    }
+    if params.flag("rotateManagerUnlockKey") {
+        return Err(no_autolock());
+    }
+    let spec = read_json(body).await?;
+    if !spec.is_object() {
+        return Err(ApiError::bad("the swarm spec must be a JSON object"));
+    }
+    if spec["EncryptionConfig"]["AutoLockManagers"] == true {
+        return Err(no_autolock());
+    }
+    if spec["CAConfig"]["ExternalCAs"].as_array().is_some_and(|list| !list.is_empty()) {
+        return Err(ApiError::unsupported(
+            "an external CA",
+            "nodes are admitted by the token alone",
+        ));
+    }
+    if spec["CAConfig"]["ForceRotate"].as_u64().is_some_and(|n| n > 0) {
+        return Err(ApiError::unsupported("rotating the CA", "there is none to rotate"));
+    }
+    api.backend.command(Command::UpdateCluster { version, spec }).await?;
+    Ok(StatusCode::OK)
+}
+
+fn no_autolock() -> ApiError {
+    ApiError::unsupported(
+        "autolock",
+        "nothing on disk is locked with a key; encrypt the disk under --data-dir instead",
+    )
+}
+
+/// The CLI prints "no unlock key is set".
+pub(super) async fn unlock_key() -> Json<Value> {
+    Json(json!({ "UnlockKey": "" }))
+}
+
+pub(super) async fn unlock() -> ApiError {
+    no_autolock()
+}

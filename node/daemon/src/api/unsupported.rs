@@ -1,0 +1,188 @@
+//! What a spec may ask for that has no meaning here (yet): refused with 501, never dropped silently.
+//!
+//! A field that is stored and not acted on is a promise broken where nobody looks. Each refusal holds
+//! the words "not supported" and says what to do instead.
+
+use serde_json::Value;
+
+use super::error::ApiError;
+
+/// Finds the first thing in a spec that shoal cannot do.
+pub(super) fn refuse(spec: &Value) -> Result<(), ApiError> {
+    let template = &spec["TaskTemplate"];
+    mode(&spec["Mode"])?;
+    runtime(template)?;
+    networks(spec)?;
+    stored_files(&template["ContainerSpec"])?;
+    privileges(&template["ContainerSpec"])?;
+    mounts(&template["ContainerSpec"]["Mounts"])?;
+    ports(&spec["EndpointSpec"])?;
+    if is_filled(&template["Resources"]["Reservations"]["GenericResources"]) {
+        return Err(ApiError::unsupported(
+            "reserving generic resources",
+            "give the hosts that have them a label (shoal up --label gpu=true) and constrain the service to engine.labels.gpu==true",
+        ));
+    }
+    Ok(())
+}
+
+fn is_filled(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => map.values().any(|inner| !inner.is_null()),
+        Value::String(text) => !text.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    }
+}
+
+fn mode(mode: &Value) -> Result<(), ApiError> {
+    for job in ["ReplicatedJob", "GlobalJob"] {
+        if !mode[job].is_null() {
+            return Err(ApiError::unsupported(
+                &format!("the mode {job}"),
+                "create a replicated service with the restart condition on-failure, whose replicas stay complete once they exit with 0",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn runtime(template: &Value) -> Result<(), ApiError> {
+    let runtime = template["Runtime"].as_str().unwrap_or_default();
+    if !matches!(runtime, "" | "container") || is_filled(&template["PluginSpec"]) {
+        return Err(ApiError::unsupported(
+            &format!("the task runtime '{}'", if runtime.is_empty() { "plugin" } else { runtime }),
+            "install plugins on each host with docker plugin install",
+        ));
+    }
+    if is_filled(&template["NetworkAttachmentSpec"]) {
+        return Err(ApiError::unsupported(
+            "a network attachment task",
+            "run the container as a service",
+        ));
+    }
+    Ok(())
+}
+
+fn networks(spec: &Value) -> Result<(), ApiError> {
+    if is_filled(&spec["Networks"]) || is_filled(&spec["TaskTemplate"]["Networks"]) {
+        return Err(ApiError::unsupported(
+            "attaching a service to networks",
+            "leave the networks out and publish the ports that others need with --publish mode=host",
+        ));
+    }
+    Ok(())
+}
+
+fn stored_files(container: &Value) -> Result<(), ApiError> {
+    for (field, word) in [("Secrets", "secrets"), ("Configs", "configs")] {
+        if is_filled(&container[field]) {
+            return Err(ApiError::unsupported(
+                &format!("giving {word} to a service"),
+                "put the file on the hosts and mount it with --mount type=bind",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn privileges(container: &Value) -> Result<(), ApiError> {
+    if is_filled(&container["Privileges"]["CredentialSpec"]) {
+        return Err(ApiError::unsupported(
+            "a credential spec (gMSA)",
+            "it exists on Windows hosts only",
+        ));
+    }
+    let isolation = container["Isolation"].as_str().unwrap_or_default();
+    if !matches!(isolation, "" | "default") {
+        return Err(ApiError::unsupported(
+            &format!("the isolation '{isolation}'"),
+            "it exists on Windows hosts only; use default",
+        ));
+    }
+    Ok(())
+}
+
+fn mounts(mounts: &Value) -> Result<(), ApiError> {
+    for mount in mounts.as_array().into_iter().flatten() {
+        if let Some(kind @ ("cluster" | "npipe" | "image")) = mount["Type"].as_str() {
+            return Err(ApiError::unsupported(
+                &format!("a mount of type {kind}"),
+                "use bind, volume or tmpfs",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn ports(endpoint: &Value) -> Result<(), ApiError> {
+    for port in endpoint["Ports"].as_array().into_iter().flatten() {
+        if port["PublishMode"].as_str().unwrap_or("ingress") != "host" {
+            let target = &port["TargetPort"];
+            let published = port["PublishedPort"].as_u64().unwrap_or_default();
+            return Err(ApiError::unsupported(
+                "publishing a port in ingress mode",
+                &format!(
+                    "there is no routing mesh yet that would answer on every node; publish it on the hosts that run a replica: --publish mode=host,target={target},published={published}"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn each_refusal_names_the_thing_and_a_way_out() {
+        for (spec, word) in [
+            (json!({"Mode": {"ReplicatedJob": {}}}), "ReplicatedJob"),
+            (json!({"TaskTemplate": {"Runtime": "plugin"}}), "plugin"),
+            (
+                json!({"TaskTemplate": {"NetworkAttachmentSpec": {"ContainerID": "x"}}}),
+                "attachment",
+            ),
+            (json!({"TaskTemplate": {"Networks": [{"Target": "x"}]}}), "networks"),
+            (json!({"Networks": [{"Target": "x"}]}), "networks"),
+            (json!({"TaskTemplate": {"ContainerSpec": {"Secrets": [{}]}}}), "secrets"),
+            (json!({"TaskTemplate": {"ContainerSpec": {"Configs": [{}]}}}), "configs"),
+            (json!({"TaskTemplate": {"ContainerSpec": {"Isolation": "hyperv"}}}), "hyperv"),
+            (
+                json!({"TaskTemplate": {"ContainerSpec": {"Mounts": [{"Type": "cluster"}]}}}),
+                "cluster",
+            ),
+            (json!({"EndpointSpec": {"Ports": [{"TargetPort": 80}]}}), "mode=host,target=80"),
+            (
+                json!({"TaskTemplate": {"Resources": {"Reservations": {"GenericResources": [{}]}}}}),
+                "generic",
+            ),
+            (
+                json!({"TaskTemplate": {"ContainerSpec": {"Privileges": {"CredentialSpec": {"File": "x"}}}}}),
+                "credential",
+            ),
+        ] {
+            let error = refuse(&spec).unwrap_err();
+            assert_eq!(error.status, 501, "{spec}");
+            assert!(error.message.contains("not supported"), "{}", error.message);
+            assert!(error.message.contains(word), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn what_clients_send_empty_is_not_a_wish() {
+        let spec = json!({
+            "Mode": {"Replicated": {"Replicas": 1}},
+            "Networks": [],
+            "TaskTemplate": {
+                "Runtime": "container", "Networks": null,
+                "ContainerSpec": {"Secrets": [], "Privileges": {"CredentialSpec": null, "SELinuxContext": null}},
+            },
+            "EndpointSpec": {"Mode": "vip", "Ports": [{"PublishMode": "host", "TargetPort": 80}]},
+        });
+        assert_eq!(refuse(&spec), Ok(()));
+    }
+}

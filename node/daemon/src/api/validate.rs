@@ -1,0 +1,276 @@
+//! Whether a spec can be accepted, in Docker's words where Docker has them.
+//!
+//! Types are checked by reading the spec into bollard's models, which are generated from Docker's own
+//! API description; meaning is checked here. What is right but has no meaning in shoal is
+//! [`unsupported`]'s business.
+
+use bollard::models::{EndpointSpec, ServiceSpec, TaskSpec, TaskSpecResources};
+use placement::constraint::Constraint;
+use serde_json::Value;
+
+use super::error::ApiError;
+use super::{unsupported, validate_container};
+
+/// The most replicas a service may ask for: a typing error should not fill every host.
+pub(super) const MAX_REPLICAS: i64 = 1_000_000;
+/// Swarm's: a service name is one component of a DNS name.
+const MAX_NAME_BYTES: usize = 63;
+/// A thousandth of a core, in Docker's unit.
+const MIN_NANO_CPUS: i64 = 1_000_000;
+const MIN_MEMORY_BYTES: i64 = 4 * 1024 * 1024;
+
+pub(super) const PARTITION_LABEL: &str = "shoal.partition";
+
+/// Checks a spec that went through `normalise`.
+pub(super) fn validate(spec: &Value) -> Result<(), ApiError> {
+    if !spec.is_object() {
+        return Err(ApiError::bad("the service spec must be a JSON object"));
+    }
+    unsupported::refuse(spec)?;
+    let typed: ServiceSpec = serde_path(spec)?;
+    name(typed.name.as_deref().unwrap_or_default())?;
+    partition(spec)?;
+    mode(&spec["Mode"])?;
+    let template = typed.task_template.unwrap_or_default();
+    match &template.container_spec {
+        Some(container) => validate_container::validate(container)?,
+        None => return Err(ApiError::bad("ContainerSpec: image reference must be provided")),
+    }
+    resources(template.resources.as_ref())?;
+    restart(&template)?;
+    placement(&template)?;
+    rollout("update", &spec["UpdateConfig"])?;
+    rollout("rollback", &spec["RollbackConfig"])?;
+    endpoint(typed.endpoint_spec.as_ref())
+}
+
+fn serde_path(spec: &Value) -> Result<ServiceSpec, ApiError> {
+    use serde::Deserialize;
+    ServiceSpec::deserialize(spec)
+        .map_err(|error| ApiError::bad(format!("cannot read the service spec: {error}")))
+}
+
+fn name(name: &str) -> Result<(), ApiError> {
+    if name.len() > MAX_NAME_BYTES {
+        return Err(ApiError::bad("name must be 63 characters or fewer"));
+    }
+    let inside = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let ends = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = name.as_bytes();
+    if ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(|b| inside(*b)) {
+        Ok(())
+    } else {
+        Err(ApiError::bad(format!("name must be valid as a DNS name component: '{name}'")))
+    }
+}
+
+fn partition(spec: &Value) -> Result<(), ApiError> {
+    match spec["Labels"][PARTITION_LABEL].as_str() {
+        None | Some("available" | "majority" | "fenced") => Ok(()),
+        Some(other) => Err(ApiError::bad(format!(
+            "invalid label {PARTITION_LABEL}='{other}': expected available, majority or fenced"
+        ))),
+    }
+}
+
+fn mode(mode: &Value) -> Result<(), ApiError> {
+    let is_set = |name: &str| !mode[name].is_null();
+    match (is_set("Replicated"), is_set("Global")) {
+        (true, true) => Err(ApiError::bad("must specify only one service mode")),
+        (false, false) => Err(ApiError::bad("must specify service mode: Replicated or Global")),
+        (false, true) => Ok(()),
+        (true, false) => match mode["Replicated"]["Replicas"].as_i64() {
+            Some(0..=MAX_REPLICAS) => Ok(()),
+            _ => Err(ApiError::bad(format!(
+                "invalid Replicas {}: expected a number from 0 to {MAX_REPLICAS}",
+                mode["Replicated"]["Replicas"]
+            ))),
+        },
+    }
+}
+
+fn resources(resources: Option<&TaskSpecResources>) -> Result<(), ApiError> {
+    let limits = resources.and_then(|r| r.limits.as_ref());
+    let reserved = resources.and_then(|r| r.reservations.as_ref());
+    amounts(limits.and_then(|l| l.nano_cpus), limits.and_then(|l| l.memory_bytes))?;
+    amounts(reserved.and_then(|r| r.nano_cpus), reserved.and_then(|r| r.memory_bytes))?;
+    if limits.and_then(|l| l.pids).is_some_and(|pids| pids < 0) {
+        return Err(ApiError::bad("invalid pids limit: must not be negative"));
+    }
+    Ok(())
+}
+
+fn amounts(nano_cpus: Option<i64>, memory: Option<i64>) -> Result<(), ApiError> {
+    match nano_cpus {
+        None | Some(0 | MIN_NANO_CPUS..) => {}
+        Some(nanos) => {
+            return Err(ApiError::bad(format!(
+                "invalid cpu value of {nanos} nano CPUs: Must be at least 0.001"
+            )));
+        }
+    }
+    match memory {
+        None | Some(0 | MIN_MEMORY_BYTES..) => Ok(()),
+        Some(bytes) => {
+            Err(ApiError::bad(format!("invalid memory value {bytes}: Must be at least 4MiB")))
+        }
+    }
+}
+
+fn restart(template: &TaskSpec) -> Result<(), ApiError> {
+    let Some(policy) = &template.restart_policy else { return Ok(()) };
+    for (name, value) in [
+        ("restart-delay", policy.delay),
+        ("restart-window", policy.window),
+        ("restart-max-attempts", policy.max_attempts),
+    ] {
+        if value.is_some_and(|v| v < 0) {
+            return Err(ApiError::bad(format!("TaskSpec: {name} cannot be negative")));
+        }
+    }
+    Ok(())
+}
+
+fn placement(template: &TaskSpec) -> Result<(), ApiError> {
+    let Some(placement) = &template.placement else { return Ok(()) };
+    for text in placement.constraints.iter().flatten() {
+        Constraint::parse(text)
+            .map_err(|error| ApiError::bad(format!("{error} (in the constraint '{text}')")))?;
+    }
+    if placement.max_replicas.is_some_and(|max| max < 0) {
+        return Err(ApiError::bad("invalid MaxReplicas: must not be negative"));
+    }
+    Ok(())
+}
+
+fn rollout(kind: &str, config: &Value) -> Result<(), ApiError> {
+    for (name, field) in
+        [("parallelism", "Parallelism"), ("delay", "Delay"), ("monitor", "Monitor")]
+    {
+        if config[field].as_i64().is_some_and(|v| v < 0) {
+            return Err(ApiError::bad(format!("TaskSpec: {kind}-{name} cannot be negative")));
+        }
+    }
+    if config["MaxFailureRatio"].as_f64().is_some_and(|ratio| !(0.0..=1.0).contains(&ratio)) {
+        return Err(ApiError::bad(format!(
+            "TaskSpec: {kind}-maxfailureratio cannot be less than 0 or bigger than 1"
+        )));
+    }
+    Ok(())
+}
+
+fn endpoint(endpoint: Option<&EndpointSpec>) -> Result<(), ApiError> {
+    let ports = endpoint.and_then(|e| e.ports.as_deref()).unwrap_or_default();
+    let mut seen = std::collections::BTreeSet::new();
+    for port in ports {
+        let target = port.target_port.unwrap_or_default();
+        let published = port.published_port.unwrap_or_default();
+        if !(1..=65_535).contains(&target) || !(0..=65_535).contains(&published) {
+            return Err(ApiError::bad(format!(
+                "invalid port: target {target} must be 1 to 65535, published {published} 0 to 65535"
+            )));
+        }
+        let protocol = port.protocol.map(|p| p.to_string()).unwrap_or_default();
+        let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol };
+        if published != 0 && !seen.insert((published, protocol)) {
+            return Err(ApiError::bad(format!(
+                "EndpointSpec: duplicate published ports provided: {published}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::normalise::normalise;
+    use serde_json::json;
+
+    fn check(change: impl FnOnce(&mut Value)) -> Result<(), ApiError> {
+        let mut spec = json!({
+            "Name": "web",
+            "TaskTemplate": {"ContainerSpec": {"Image": "nginx"}},
+        });
+        change(&mut spec);
+        normalise(&mut spec);
+        validate(&spec)
+    }
+
+    #[test]
+    fn a_plain_spec_is_fine() {
+        assert_eq!(check(|_| {}), Ok(()));
+    }
+
+    #[test]
+    fn bad_specs_are_refused_in_dockers_words() {
+        let cases: &[(&str, Value, &str)] = &[
+            ("/Name", json!("-web"), "valid as a DNS name component"),
+            ("/Name", json!("a".repeat(64)), "63 characters or fewer"),
+            ("/Name", json!("we b"), "valid as a DNS name component"),
+            ("/Name", json!(5), "cannot read the service spec"),
+            ("/TaskTemplate/ContainerSpec/Image", json!(""), "image reference must be provided"),
+            ("/TaskTemplate/ContainerSpec/Env", json!("A=1"), "cannot read the service spec"),
+            (
+                "/TaskTemplate/Placement",
+                json!({"Constraints": ["node.role"]}),
+                "constraint expected one operator from ==, !=",
+            ),
+            (
+                "/TaskTemplate/RestartPolicy",
+                json!({"Condition": "never"}),
+                "cannot read the service spec",
+            ),
+            (
+                "/TaskTemplate/RestartPolicy",
+                json!({"Delay": -1}),
+                "restart-delay cannot be negative",
+            ),
+            (
+                "/TaskTemplate/Resources",
+                json!({"Limits": {"NanoCPUs": 1}}),
+                "Must be at least 0.001",
+            ),
+            (
+                "/TaskTemplate/Resources",
+                json!({"Reservations": {"MemoryBytes": 1024}}),
+                "at least 4MiB",
+            ),
+            ("/UpdateConfig", json!({"MaxFailureRatio": 1.5}), "update-maxfailureratio"),
+            ("/RollbackConfig", json!({"Delay": -5}), "rollback-delay cannot be negative"),
+            ("/Mode", json!({"Replicated": {"Replicas": 2_000_000}}), "invalid Replicas"),
+            ("/Mode", json!({"Replicated": {"Replicas": -1}}), "invalid Replicas"),
+            ("/Mode", json!({"Replicated": {}, "Global": {}}), "only one service mode"),
+            ("/Labels", json!({"shoal.partition": "some"}), "available, majority or fenced"),
+            (
+                "/EndpointSpec",
+                json!({"Ports": [{"TargetPort": 0, "PublishMode": "host"}]}),
+                "invalid port",
+            ),
+            (
+                "/EndpointSpec",
+                json!({"Ports": [
+                {"TargetPort": 1, "PublishedPort": 80, "PublishMode": "host"},
+                {"TargetPort": 2, "PublishedPort": 80, "PublishMode": "host"}]}),
+                "duplicate published ports",
+            ),
+        ];
+        for (pointer, value, words) in cases {
+            let error = check(|spec| {
+                let (parent, key) = pointer.rsplit_once('/').unwrap();
+                spec.pointer_mut(parent).unwrap()[key] = value.clone();
+            })
+            .unwrap_err();
+            assert_eq!(error.status, 400, "{pointer} {value}");
+            assert!(error.message.contains(words), "{pointer}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn no_shape_of_json_panics() {
+        for spec in [json!(null), json!([1]), json!({"Mode": 3, "Labels": [], "TaskTemplate": "x"})]
+        {
+            assert!(validate(&spec).is_err());
+        }
+    }
+}
