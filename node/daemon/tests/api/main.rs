@@ -1,0 +1,16 @@
+//! The API as clients see it: exact status codes, bodies and headers, over a real socket, with a node
+//! in memory behind it.
+
+mod fake;
+mod server;
+
+mod engine;
+mod garbage;
+mod nodes;
+mod own;
+mod services;
+mod streams;
+mod tasks;
+
+#[cfg(feature = "docker-cli")]
+mod docker_cli;
