@@ -12,7 +12,8 @@ use membership::id::{CellId, Incarnation, NodeId};
 
 /// Signs with the node's key. The daemon's is Ed25519, the simulator's signs nothing.
 pub trait Sign: Send {
-    fn sign(&self, bytes: &[u8]) -> Vec<u8>;
+    /// Fills in the signature of one of this node's own facts.
+    fn sign(&self, fact: &mut SignedFact);
 }
 
 /// What a fact that came in is to this node.
@@ -86,7 +87,7 @@ impl Facts {
             value,
             signature: Vec::new(),
         };
-        fact.signature = self.signer.sign(&fact.signed_bytes());
+        self.signer.sign(&mut fact);
         self.by_owner.entry(self.me).or_default().insert(key, fact.clone());
         Some(fact)
     }

@@ -79,8 +79,8 @@ pub enum Effect {
     },
     /// Into this node's chitchat key space.
     Publish(SignedFact),
-    /// Put these on disk, all or nothing, replacing what is there under the same keys. A barrier: the
-    /// effects behind it wait for the disk.
+    /// Put these on disk, all or nothing, replacing what is there under the same keys. The core merges
+    /// them, and lets anybody hear of them, only when [`Input::Persisted`] says that they are there.
     Persist {
         id: PersistId,
         records: Vec<Record>,
