@@ -230,6 +230,9 @@ impl Testbed {
     pub fn crash_together(&mut self, indices: &[usize]) -> Result<()> {
         let switch = self.record.switch()?.clone();
         for &index in indices {
+            self.host_index(index)?;
+        }
+        for &index in indices {
             switch.link_down(index)?;
         }
         let mut hosts: Vec<&mut Host> = self.record.hosts.iter_mut().collect();

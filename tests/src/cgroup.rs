@@ -79,7 +79,15 @@ impl Group {
     }
 
     /// SIGKILLs everything until nothing is left: what forks meanwhile is met in the next pass.
+    ///
+    /// The group is frozen first, as far as the kernel can, so that no process acts on the death of another
+    /// (an engine would write down that its containers ended): power fails for all at the same moment.
     pub fn kill(&self, bound: Duration) -> Result<()> {
+        if self.directory().is_dir() {
+            self.hold(true);
+            let _ = self.pass(Signal::SIGKILL, |process| !process.is_alive());
+            self.hold(false);
+        }
         let what = format!("all processes of {} to be gone", self.path);
         wait_for(&what, bound, || self.pass(Signal::SIGKILL, |process| !process.is_alive()))?;
         Ok(())
@@ -119,6 +127,26 @@ impl Group {
         let mut roots = vec![PathBuf::from(MOUNT)];
         roots.extend(fs::read_dir(MOUNT).into_iter().flatten().flatten().map(|entry| entry.path()));
         roots.into_iter().map(|root| root.join(&self.path)).filter(|path| path.is_dir()).collect()
+    }
+
+    /// Holds everything in the group still, or lets it go on: cgroup v2's `cgroup.freeze`, v1's freezer.
+    fn hold(&self, still: bool) {
+        let v1 = self.directory().join("freezer.state");
+        let v2 = self.directory().join("cgroup.freeze");
+        let _ = match still {
+            true if v1.exists() => fs::write(&v1, "FROZEN"),
+            false if v1.exists() => fs::write(&v1, "THAWED"),
+            true => fs::write(&v2, "1"),
+            false => fs::write(&v2, "0"),
+        };
+        if still && v1.exists() {
+            let frozen = || match fs::read_to_string(&v1).unwrap_or_default().trim() {
+                "FROZEN" => Ok(()),
+                other => Err(other.to_string()),
+            };
+            // A process in the middle of a disk write may take longer; then it dies a moment later.
+            let _ = wait_for("the group to be still", Duration::from_millis(300), frozen);
+        }
     }
 
     fn pass(&self, signal: Signal, done: impl Fn(&Process) -> bool) -> Result<(), String> {

@@ -49,8 +49,11 @@ impl Watch {
     pub fn start(engines: Vec<(usize, Engine)>) -> Watch {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let begun = now();
-        let follow = |(host, engine): (usize, Engine)| {
-            runtime().spawn(follow(host, engine, begun, Arc::clone(&seen)))
+        let follow = |(host, engine)| {
+            let seen = Arc::clone(&seen);
+            let known = BTreeSet::new();
+            let follower = Follower { host, engine, begun, latest: begun, known, seen };
+            runtime().spawn(follower.follow())
         };
         Watch { tasks: engines.into_iter().map(follow).collect(), seen }
     }
@@ -117,37 +120,46 @@ pub fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-async fn follow(host: usize, engine: Engine, begun: Duration, seen: Arc<Mutex<Vec<Happening>>>) {
-    let mut since = begun;
-    loop {
-        // Whatever ends the stream (engine restarted, host crashed) is what is being watched for, not an
-        // error: ask again, from the last moment seen.
-        let _ = follow_once(host, &engine, &mut since, &seen).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+/// One engine's stream of events, over its restarts.
+struct Follower {
+    host: usize,
+    engine: Engine,
+    begun: Duration,
+    /// The latest moment seen.
+    latest: Duration,
+    /// What was recorded already: a stream taken up again repeats the last moments.
+    known: BTreeSet<(Duration, String)>,
+    seen: Arc<Mutex<Vec<Happening>>>,
 }
 
-async fn follow_once(
-    host: usize,
-    engine: &Engine,
-    since: &mut Duration,
-    seen: &Mutex<Vec<Happening>>,
-) -> Result<()> {
-    const FOREVER: Duration = Duration::from_secs(24 * 3600);
-    let filters = HashMap::from([("type", vec!["container"])]);
-    let from = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
-    let options = EventsOptionsBuilder::new().since(&from).filters(&filters).build();
-    let mut stream = engine.client(FOREVER)?.events(Some(options));
-    while let Some(message) = stream.next().await {
-        let Some(happening) = read(host, message?) else { continue };
-        // `since` includes the moment itself: take nothing twice.
-        if happening.at <= *since {
-            continue;
+impl Follower {
+    async fn follow(mut self) {
+        loop {
+            // Whatever ends the stream (engine restarted, host crashed) is what is being watched for, not
+            // an error: ask again, from where it was left.
+            let _ = self.follow_once().await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        *since = happening.at;
-        seen.lock().unwrap_or_else(PoisonError::into_inner).push(happening);
     }
-    Ok(())
+
+    async fn follow_once(&mut self) -> Result<()> {
+        const FOREVER: Duration = Duration::from_secs(24 * 3600);
+        // Engines stamp events before they queue them, so their times are not quite in order.
+        const DISORDER: Duration = Duration::from_secs(2);
+        let since = self.begun.max(self.latest.saturating_sub(DISORDER));
+        let since = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
+        let filters = HashMap::from([("type", vec!["container"])]);
+        let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
+        let mut stream = self.engine.client(FOREVER)?.events(Some(options));
+        while let Some(message) = stream.next().await {
+            let Some(happening) = read(self.host, message?) else { continue };
+            self.latest = self.latest.max(happening.at);
+            if self.known.insert((happening.at, happening.container.clone())) {
+                self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(happening);
+            }
+        }
+        Ok(())
+    }
 }
 
 fn read(host: usize, message: EventMessage) -> Option<Happening> {

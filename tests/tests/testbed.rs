@@ -111,6 +111,12 @@ fn a_crashed_host_loses_everything_but_its_disk_and_comes_back_with_it() -> Resu
     ensure!(bed.host(0).power() == Power::Off);
     ensure!(before.iter().all(|process| !process.is_alive()), "something survived the crash");
     ensure!(other.iter().all(Process::is_alive), "the crash reached the other host");
+    for container in count.containers().filter(|(on, _)| *on == 0).map(|(_, one)| one) {
+        // The engine had no time to notice that its containers died, as when power fails.
+        let file = bed.host(0).directory().join("docker/containers").join(&container.id);
+        let state = std::fs::read_to_string(file.join("config.v2.json"))?;
+        ensure!(state.contains("\"Running\":true"), "the engine wrote a death down: {state}");
+    }
     ensure!(!reach(&bed, 1, 0)?, "a crashed host answers");
     ensure!(bed.host(0).docker(["info"]).is_err(), "a crashed engine answers");
     bed.wait_running("web", 1, secs(10))?;
