@@ -1,0 +1,266 @@
+//! A running node: what is started, in which order, and how it ends.
+//!
+//! ```text
+//! settings -> key, token, store, incarnation -> runtime -> gossip -> core -> loop
+//!                                                                     ^        |
+//!                                     API (reads, commands) ----------+--------+
+//! ```
+//!
+//! Ending the process (also by SIGKILL) touches no container: the next process of this node adopts
+//! what it finds.
+
+mod backend;
+mod clock;
+mod core_loop;
+mod enrol;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use gossip::{Config, Gossip, GossipHandle, Pace};
+use membership::id::CellId;
+use membership::member::{Profile as MemberProfile, Resources};
+use membership::wire::PROTOCOL_VERSION;
+use node::{Node, Start};
+use placement::PLACEMENT_VERSION;
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+pub use backend::LocalNode;
+pub use enrol::EnrolError;
+
+use crate::runtime::docker::DockerRuntime;
+use crate::runtime::process::ProcessRuntime;
+use crate::runtime::{HostInfo, Owner, REPORT_QUEUE, Runtime};
+use crate::settings::{Profile, RuntimeKind, Settings};
+use crate::store::{OpenError, Store, WriteError};
+use clock::Clocks;
+
+/// The version that members publish and `shoal --version` prints.
+pub const SHOAL_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Requests (reads and commands) that wait for the loop. When full, askers wait with theirs.
+const REQUESTS: usize = 1024;
+/// Notices a slow reader of events may fall behind by before it loses the oldest.
+const NOTICES: usize = 1024;
+
+/// Why a node did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("cannot use the data directory {dir}: {source}")]
+    Key { dir: PathBuf, source: gossip::KeyError },
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error("the store in {dir} cannot be read: {source}")]
+    Read { dir: PathBuf, source: WriteError },
+    #[error("this node could not be given a new incarnation: {0}. Nothing was started; without one, peers would take it for its own past")]
+    Incarnation(WriteError),
+    #[error(transparent)]
+    Gossip(#[from] gossip::StartError),
+    #[error("the API cannot be served: {0}")]
+    Api(String),
+}
+
+/// How a node ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop; its containers go on running.
+    Stopped,
+    /// It has left the cluster.
+    Left,
+}
+
+/// Runs a node until `stop` is cancelled or it has left. `ready` is called once its API is served.
+///
+/// # Errors
+/// [`RunError`] when it could not start; nothing is left running then.
+pub async fn run(
+    settings: Settings,
+    stop: CancellationToken,
+    ready: impl FnOnce(&LocalNode),
+) -> Result<Ended, RunError> {
+    let dir = settings.data_dir.clone();
+    let clocks = Clocks::start();
+    let store = Arc::new(Store::open(&dir)?);
+    let key = gossip::NodeKey::load_or_create(&dir)
+        .map_err(|source| RunError::Key { dir: dir.clone(), source })?;
+    let me = key.id();
+    let token = enrol::token(&settings)?;
+    let cluster = token.cluster();
+    let read = |source| RunError::Read { dir: dir.clone(), source };
+    let (records, damaged) = store.load_records().await.map_err(read)?;
+    for record in &damaged {
+        warn!(key = ?record.key, why = %record.why, "a stored record cannot be used; a good copy from another node replaces it");
+    }
+    let incarnation =
+        store.draw_incarnation(clocks.now().wall).await.map_err(RunError::Incarnation)?;
+
+    let (reports, runtime_reports) = mpsc::channel(REPORT_QUEUE);
+    let runtime = start_runtime(&settings, Owner { cluster, node: me }, reports);
+    let host = host_info(&settings, runtime.as_ref()).await;
+
+    let config = Config {
+        key,
+        token: token.clone(),
+        incarnation,
+        cell: CellId(0),
+        listen: settings.listen,
+        advertise: settings.advertise,
+        seeds: settings.join.clone(),
+        pace: pace(settings.profile),
+    };
+    let (gossip, from_gossip) = Gossip::start(config).await?;
+    let profile = profile(&settings, &host, runtime.name(), &gossip, &clocks);
+    info!(node = %me, name = %profile.name, addr = %profile.addr, %incarnation, "starting", incarnation = incarnation.0);
+
+    let signer = enrol::signer(&dir).map_err(|source| RunError::Key { dir: dir.clone(), source })?;
+    let start = Start {
+        me,
+        cluster,
+        cell: CellId(0),
+        incarnation,
+        profile: profile.clone(),
+        settings: core_settings(&settings),
+        records,
+        seed: rand::random(),
+        now: clocks.now(),
+    };
+    let (node, first) = Node::new(start, signer);
+    let (requests, asked) = mpsc::channel(REQUESTS);
+    let (notices, _) = broadcast::channel(NOTICES);
+    let shown = Arc::new(Mutex::new(backend::Shown::new(&settings, &profile)));
+    let local = LocalNode::new(
+        requests,
+        notices.clone(),
+        Arc::clone(&runtime),
+        gossip.clone(),
+        Arc::clone(&shown),
+        token.reveal(),
+        (settings.runtime == RuntimeKind::Docker).then(|| settings.docker.clone()),
+    );
+    let looping = core_loop::CoreLoop {
+        node,
+        clocks,
+        gossip: gossip.clone(),
+        runtime,
+        store,
+        from_gossip,
+        runtime_reports,
+        asked,
+        notices,
+        shown,
+        stop: stop.clone(),
+    };
+    let core = tokio::spawn(looping.run(first));
+    let api = crate::api::serve(&settings.api, Arc::new(local.clone()), stop.child_token())
+        .await
+        .map_err(|e| RunError::Api(e.to_string()));
+    let api = match api {
+        Ok(api) => api,
+        Err(error) => {
+            stop.cancel();
+            let _ = core.await;
+            return Err(error);
+        }
+    };
+    ready(&local);
+    let ended = match core.await {
+        Ok(ended) => ended,
+        Err(error) => {
+            error!(%error, "the core ended unexpectedly; containers go on running, and the next start adopts them");
+            Ended::Stopped
+        }
+    };
+    stop.cancel();
+    api.ended().await;
+    gossip.shutdown(std::time::Duration::from_secs(1)).await;
+    Ok(ended)
+}
+
+fn start_runtime(
+    settings: &Settings,
+    owner: Owner,
+    reports: mpsc::Sender<crate::runtime::Report>,
+) -> Arc<dyn Runtime> {
+    match settings.runtime {
+        RuntimeKind::Docker => Arc::new(DockerRuntime::start(&settings.docker, owner, reports)),
+        RuntimeKind::Process => {
+            Arc::new(ProcessRuntime::start(&settings.data_dir, owner, reports))
+        }
+    }
+}
+
+/// What the engine says of its host; while it does not answer, what the host itself says. The core is
+/// told of the engine by the runtime, so a node starts without one and takes it up when it comes.
+async fn host_info(settings: &Settings, runtime: &dyn Runtime) -> HostInfo {
+    match runtime.host().await {
+        Ok(info) => info,
+        Err(error) => {
+            warn!(%error, "starting without a container engine");
+            crate::runtime::process::host_info().unwrap_or_else(|error| {
+                warn!(%error, "this host's capacity is unknown: no limit is applied");
+                HostInfo {
+                    capacity: Resources::default(),
+                    hostname: settings.name.clone(),
+                    os: std::env::consts::OS.to_owned(),
+                    arch: std::env::consts::ARCH.to_owned(),
+                    engine_version: String::new(),
+                    labels: std::collections::BTreeMap::new(),
+                }
+            })
+        }
+    }
+}
+
+fn profile(
+    settings: &Settings,
+    host: &HostInfo,
+    runtime: &str,
+    gossip: &GossipHandle,
+    clocks: &Clocks,
+) -> MemberProfile {
+    let mut labels = host.labels.clone();
+    labels.extend(settings.labels.clone());
+    let keep = settings.reserve;
+    MemberProfile {
+        name: settings.name.clone(),
+        addr: gossip.advertised(),
+        zone: settings.zone.clone(),
+        labels,
+        capacity: Resources {
+            cpu_milli: host.capacity.cpu_milli.saturating_sub(keep.cpu_milli),
+            memory_bytes: host.capacity.memory_bytes.saturating_sub(keep.memory_bytes),
+        },
+        os: host.os.clone(),
+        arch: host.arch.clone(),
+        runtime: runtime.to_owned(),
+        engine_version: host.engine_version.clone(),
+        shoal_version: SHOAL_VERSION.to_owned(),
+        protocol_version: PROTOCOL_VERSION,
+        placement_version: PLACEMENT_VERSION,
+        started: clocks.now().wall,
+    }
+}
+
+fn pace(profile: Profile) -> Pace {
+    match profile {
+        Profile::Local => Pace::Local,
+        Profile::Lan => Pace::Lan,
+        Profile::Wan => Pace::Wan,
+    }
+}
+
+fn core_settings(settings: &Settings) -> node::Settings {
+    let mut core = match settings.profile {
+        Profile::Local => node::Settings::local(),
+        Profile::Lan => node::Settings::lan(),
+        Profile::Wan => node::Settings::wan(),
+    };
+    if !settings.rebalance {
+        core.rebalance_every = membership::time::Millis::ZERO;
+    }
+    core
+}
