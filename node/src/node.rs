@@ -78,6 +78,8 @@ pub struct Node {
     pub(crate) pending: BTreeMap<Place, String>,
     /// Since when less than a majority of the members could be reached.
     pub(crate) minority_since: Option<Instant>,
+    /// Whether operators were told that takeovers are held back.
+    pub(crate) held_back: bool,
     pub(crate) connected: BTreeSet<NodeId>,
     pub(crate) profile: Profile,
     pub(crate) engine: EngineState,
@@ -146,6 +148,7 @@ impl Node {
             stewarding: BTreeMap::new(),
             pending: BTreeMap::new(),
             minority_since: None,
+            held_back: false,
             connected: BTreeSet::new(),
             profile: start.profile,
             engine: EngineState::Ok,
@@ -253,6 +256,7 @@ impl Node {
             self.timers.look_again.remove(&id);
             self.dirty.insert(id);
         }
+        self.notice_holding_back(now);
         self.local.expire_starts(&self.services, now);
         self.local.push_stops(now.at);
         let delays: Vec<ServiceId> = self.local.due_services(now.at);
@@ -319,6 +323,30 @@ impl Node {
             self.out.push(Effect::Notice(Notice::Warning { text }));
             self.settle_again(now);
         }
+    }
+
+    /// Tells when takeovers are held back, and when they are not any more.
+    fn notice_holding_back(&mut self, now: Now) {
+        let doubts = self.detector.holds_back(now.at);
+        let on = doubts || self.settling.on();
+        if on == self.held_back {
+            return;
+        }
+        self.held_back = on;
+        let (reason, at_most) = if doubts {
+            (
+                "it cannot reach most of the others and doubts itself",
+                self.settings.timing.self_suspect_hold,
+            )
+        } else {
+            ("it asks its peers what they run before it takes anything over", self.settings.settle)
+        };
+        self.out.push(Effect::Notice(Notice::HoldingBack {
+            on,
+            reason: reason.to_owned(),
+            at_most,
+        }));
+        self.dirty.extend(self.services.ids());
     }
 
     fn probe(&mut self, now: Now) {

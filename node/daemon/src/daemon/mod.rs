@@ -13,6 +13,7 @@ mod backend;
 mod clock;
 mod core_loop;
 mod enrol;
+mod remote_logs;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,7 @@ use tracing::{error, info, warn};
 pub use backend::LocalNode;
 pub use enrol::EnrolError;
 
+use crate::api::listen::{ApiSocket, BindError};
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::process::ProcessRuntime;
 use crate::runtime::{HostInfo, Owner, REPORT_QUEUE, Runtime};
@@ -44,6 +46,9 @@ pub const SHOAL_VERSION: &str = env!("CARGO_PKG_VERSION");
 const REQUESTS: usize = 1024;
 /// Notices a slow reader of events may fall behind by before it loses the oldest.
 const NOTICES: usize = 1024;
+
+/// How long open connections to peers get to take in that this node stops.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Why a node did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +65,8 @@ pub enum RunError {
     Incarnation(WriteError),
     #[error(transparent)]
     Gossip(#[from] gossip::StartError),
-    #[error("the API cannot be served: {0}")]
-    Api(String),
+    #[error(transparent)]
+    Api(#[from] BindError),
 }
 
 /// How a node ended.
@@ -98,6 +103,7 @@ pub async fn run(
     let incarnation =
         store.draw_incarnation(clocks.now().wall).await.map_err(RunError::Incarnation)?;
 
+    let socket = ApiSocket::bind(&settings.api).await?;
     let (reports, runtime_reports) = mpsc::channel(REPORT_QUEUE);
     let runtime = start_runtime(&settings, Owner { cluster, node: me }, reports);
     let host = host_info(&settings, runtime.as_ref()).await;
@@ -155,17 +161,8 @@ pub async fn run(
         stop: stop.clone(),
     };
     let core = tokio::spawn(looping.run(first));
-    let api = crate::api::serve(&settings.api, Arc::new(local.clone()), stop.child_token())
-        .await
-        .map_err(|e| RunError::Api(e.to_string()));
-    let api = match api {
-        Ok(api) => api,
-        Err(error) => {
-            stop.cancel();
-            let _ = core.await;
-            return Err(error);
-        }
-    };
+    let serving = stop.child_token();
+    let api = tokio::spawn(socket.serve(Arc::new(local.clone()), serving.clone()));
     ready(&local);
     let ended = match core.await {
         Ok(ended) => ended,
@@ -174,9 +171,11 @@ pub async fn run(
             Ended::Stopped
         }
     };
-    stop.cancel();
-    api.ended().await;
-    gossip.shutdown(std::time::Duration::from_secs(1)).await;
+    serving.cancel();
+    if let Err(error) = api.await {
+        warn!(%error, "the API ended unexpectedly");
+    }
+    gossip.shutdown(GOODBYE).await;
     Ok(ended)
 }
 
