@@ -49,9 +49,13 @@ impl Node {
     pub(crate) fn advance_writes(&mut self, now: Now) {
         self.offer_again(now);
         loop {
-            if let Some((id, records)) = self.writes.take() {
-                self.out.push(Effect::Persist { id, records });
-                return;
+            if let Some((id, records)) = self.writes.take(&self.registers) {
+                if !records.is_empty() {
+                    self.out.push(Effect::Persist { id, records });
+                    return;
+                }
+                self.on_persisted(id, Ok(()), now);
+                continue;
             }
             if self.writes.busy() {
                 return;

@@ -4,11 +4,12 @@
 //! answered when a second node says that it has it on its disk too (or when there is no other live
 //! node). Batches go one after the other, so what stands on disk is always a state that memory had.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use membership::clock::Stamp;
 use membership::id::NodeId;
 use membership::record::{Key, Record};
+use membership::registers::Registers;
 use membership::time::{Instant, Millis};
 
 use crate::command::{Command, Reply};
@@ -87,15 +88,27 @@ impl Writes {
         true
     }
 
-    /// The next write, if the disk is free: everything that waits, as one.
-    pub(crate) fn take(&mut self) -> Option<(PersistId, Vec<Record>)> {
+    /// The next write, if the disk is free: of everything that waits, what beats what stands now. A
+    /// record that lost already must not replace the winner on the disk; merging it later only makes
+    /// the conflict. Empty when there is nothing to put on the disk for these batches.
+    pub(crate) fn take(&mut self, registers: &Registers) -> Option<(PersistId, Vec<Record>)> {
         if self.in_flight.is_some() || self.queue.is_empty() {
             return None;
         }
         self.next += 1;
         let id = PersistId(self.next);
         let batches: Vec<Batch> = self.queue.drain(..).collect();
-        let records = batches.iter().flat_map(|b| b.records.iter().cloned()).collect();
+        let mut winners: BTreeMap<Key, &Record> = BTreeMap::new();
+        for record in batches.iter().flat_map(|b| &b.records) {
+            let standing = registers.get(&record.key).map(Record::order);
+            let best = winners.get(&record.key).map(|r| r.order()).max(standing);
+            // A conflict that this node found itself is merged already and has yet to be stored.
+            let stored_late = standing == Some(record.order());
+            if best.is_none_or(|best| record.order() > best) || stored_late {
+                winners.insert(record.key, record);
+            }
+        }
+        let records = winners.into_values().cloned().collect();
         self.in_flight = Some((id, batches));
         Some((id, records))
     }
