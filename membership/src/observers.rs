@@ -24,16 +24,35 @@ pub struct Rings {
 
 impl Rings {
     pub fn new(members: &BTreeSet<NodeId>) -> Self {
-        let mut rings = Vec::new();
-        // Up to K others everybody is asked, and no ring is.
-        if members.len() > K + 1 {
-            rings.extend((0..K).map(|ring| {
-                let mut places: Vec<_> = members.iter().map(|m| (place(ring, *m), *m)).collect();
-                places.sort_unstable();
-                places
-            }));
+        let rings = (0..K).map(|ring| {
+            let mut places: Vec<_> = members.iter().map(|m| (place(ring, *m), *m)).collect();
+            places.sort_unstable();
+            places
+        });
+        Self { rings: rings.collect(), members: members.clone() }
+    }
+
+    /// Adds one member; much cheaper than building the rings anew.
+    pub fn insert(&mut self, id: NodeId) {
+        if self.members.insert(id) {
+            self.rings.resize_with(K, Vec::new);
+            for (ring, places) in self.rings.iter_mut().enumerate() {
+                let here = (place(ring, id), id);
+                places.insert(places.partition_point(|p| *p < here), here);
+            }
         }
-        Self { rings, members: members.clone() }
+    }
+
+    /// Takes one member out.
+    pub fn remove(&mut self, id: NodeId) {
+        if self.members.remove(&id) {
+            self.rings.iter_mut().for_each(|places| places.retain(|(_, m)| *m != id));
+        }
+    }
+
+    /// So few members that each observes all others.
+    pub fn is_all_to_all(&self) -> bool {
+        self.members.len() <= K + 1
     }
 
     /// The members that probe `target`: exactly min([`K`], others) distinct ones, never `target`.
@@ -49,7 +68,7 @@ impl Rings {
         eligible: impl Fn(NodeId) -> bool,
     ) -> BTreeSet<NodeId> {
         let allowed = |id: &NodeId| *id != target && eligible(*id);
-        if self.rings.is_empty() {
+        if self.is_all_to_all() {
             return self.members.iter().copied().filter(|id| allowed(id)).take(K).collect();
         }
         // One walker for each ring, starting behind the target. In each round every ring hands in its
@@ -83,15 +102,24 @@ impl Rings {
         }
     }
 
-    /// The members that `me` probes: the inverse of [`Self::observers_of`]. Looks at every member.
+    /// The members that `me` probes: the inverse of [`Self::observers_of`].
     pub fn observed_by(&self, me: NodeId) -> BTreeSet<NodeId> {
-        let watched = |target: &NodeId| {
-            *target != me && (self.rings.is_empty() || self.observers_of(*target).contains(&me))
-        };
-        match self.members.contains(&me) {
-            true => self.members.iter().copied().filter(watched).collect(),
-            false => BTreeSet::new(),
+        if !self.members.contains(&me) {
+            return BTreeSet::new();
         }
+        if self.is_all_to_all() {
+            return self.members.iter().copied().filter(|id| *id != me).collect();
+        }
+        // Every ring hands in a new observer in each round, so nobody's observers lie further than K
+        // places behind it on any ring.
+        let mut candidates = BTreeSet::new();
+        for (ring, places) in self.rings.iter().enumerate() {
+            let here = places.partition_point(|p| *p < (place(ring, me), me));
+            let (before, behind) = places.split_at(here);
+            candidates.extend(before.iter().rev().chain(behind.iter().rev()).take(K).map(|p| p.1));
+        }
+        candidates.retain(|target| *target != me && self.observers_of(*target).contains(&me));
+        candidates
     }
 }
 
@@ -136,12 +164,21 @@ mod tests {
         fn everyone_has_k_different_others(ids in proptest::collection::btree_set(any::<u128>(), 0..30)) {
             let members: BTreeSet<NodeId> = ids.into_iter().map(NodeId).collect();
             let rings = Rings::new(&members);
+            // Built up one by one, with one that comes and goes.
+            let mut grown = Rings::default();
+            members.iter().for_each(|id| grown.insert(*id));
+            let passer_by = NodeId(u128::MAX / 2);
+            if !members.contains(&passer_by) {
+                grown.insert(passer_by);
+                grown.remove(passer_by);
+            }
             for target in &members {
                 let observers = rings.observers_of(*target);
                 prop_assert_eq!(observers.len(), K.min(members.len() - 1));
                 prop_assert!(!observers.contains(target));
                 prop_assert!(observers.is_subset(&members));
                 for observer in &members {
+                    prop_assert_eq!(&rings.observed_by(*observer), &grown.observed_by(*observer));
                     prop_assert_eq!(
                         observers.contains(observer),
                         rings.observed_by(*observer).contains(target)
