@@ -1,0 +1,264 @@
+//! For each check: a fabricated run that keeps the promise and one with a planted violation.
+
+use membership::clock::Stamp;
+use membership::id::{Incarnation, NodeId, ServiceId, TaskId};
+use membership::member::{MemberState, Resources};
+use membership::record::{Key, Kind};
+use node::slot::{Epoch, Phase, Place, Slot, TemplateId};
+use node::spec::Partition;
+
+use super::Checks;
+use crate::engine::Became;
+use crate::links::HostIx;
+use crate::operators::CommandNo;
+use crate::seen::{OwnView, RecordName, Seen};
+use crate::time::{At, Span};
+
+const A: HostIx = HostIx(0);
+const B: HostIx = HostIx(1);
+const C: HostIx = HostIx(2);
+
+fn place() -> Place {
+    Place { service: ServiceId(1), slot: Slot::Index(1) }
+}
+
+fn task(n: u128) -> TaskId {
+    TaskId(n)
+}
+
+fn view() -> OwnView {
+    OwnView {
+        desired: 2,
+        global: false,
+        partition: Partition::Available,
+        stop_first: true,
+        reservation: Resources { cpu_milli: 600, memory_bytes: 0 },
+        template: TemplateId(1),
+    }
+}
+
+fn start(host: HostIx, n: u128, view: OwnView) -> Seen {
+    Seen::Start {
+        host,
+        place: place(),
+        task: task(n),
+        epoch: Epoch(1),
+        template: TemplateId(1),
+        view: Some(view),
+    }
+}
+
+fn became(host: HostIx, n: u128, what: Became) -> Seen {
+    Seen::Container { host, place: place(), task: task(n), what }
+}
+
+fn stop(host: HostIx, n: u128, view: OwnView) -> Seen {
+    Seen::Stop { host, place: place(), task: task(n), view: Some(view) }
+}
+
+fn runs(host: HostIx, n: u128) -> Vec<Seen> {
+    vec![start(host, n, view()), became(host, n, Became::Started), became(host, n, Became::Ready)]
+}
+
+/// Three hosts that can all talk.
+fn cluster() -> Vec<Seen> {
+    let mut seen = Vec::new();
+    for (n, host) in [A, B, C].into_iter().enumerate() {
+        seen.push(Seen::Host { host, capacity: Resources { cpu_milli: 1000, memory_bytes: 0 } });
+        seen.push(Seen::Process { host, id: NodeId(n as u128 + 1), incarnation: Incarnation(1) });
+    }
+    seen.push(Seen::Parts(vec![vec![A, B, C]]));
+    seen
+}
+
+struct Script {
+    checks: Checks,
+    now: At,
+}
+
+impl Script {
+    fn new() -> Self {
+        let mut script = Self { checks: Checks::default(), now: At::ZERO };
+        script.sees(cluster());
+        script
+    }
+
+    fn sees(&mut self, seen: impl IntoIterator<Item = Seen>) -> &mut Self {
+        for seen in seen {
+            self.now += Span::ms(1);
+            self.checks.see(self.now, &seen);
+        }
+        self
+    }
+
+    fn passes(&mut self, secs: u64) -> &mut Self {
+        for _ in 0..secs {
+            self.now += Span::secs(1);
+            self.checks.second(self.now);
+        }
+        self
+    }
+
+    fn ends(&mut self) -> &mut Self {
+        self.checks.end(self.now);
+        self
+    }
+
+    fn found(&self) -> Vec<&'static str> {
+        self.checks.found.violations.iter().map(|violation| violation.check).collect()
+    }
+}
+
+#[test]
+fn twins_are_borne_for_a_while_and_in_different_parts() {
+    let mut script = Script::new();
+    script.sees(runs(A, 1)).sees(runs(B, 2)).passes(55);
+    assert!(script.found().is_empty());
+    script.passes(10);
+    assert_eq!(script.found(), ["twins"]);
+    let mut script = Script::new();
+    script
+        .sees([Seen::Parts(vec![vec![A], vec![B, C]])])
+        .sees(runs(A, 1))
+        .sees(runs(B, 2))
+        .passes(300);
+    assert!(script.found().is_empty());
+}
+
+#[test]
+fn the_only_ready_replica_is_not_stopped() {
+    let mut script = Script::new();
+    script.sees(runs(A, 1)).sees([stop(A, 1, view())]);
+    assert_eq!(script.found(), ["make before break"]);
+
+    let mut script = Script::new();
+    script.sees(runs(A, 1)).sees(runs(B, 2)).sees([stop(A, 1, view())]);
+    assert!(script.found().is_empty(), "its twin is ready");
+    let mut script = Script::new();
+    script.sees(runs(A, 1)).sees([stop(A, 1, OwnView { desired: 0, ..view() })]);
+    assert!(script.found().is_empty(), "nobody wants it");
+    let mut script = Script::new();
+    let updated = OwnView { template: TemplateId(2), ..view() };
+    script.sees(runs(A, 1)).sees([stop(A, 1, updated.clone())]);
+    assert!(script.found().is_empty(), "a stop-first update");
+    let mut script = Script::new();
+    script.sees(runs(A, 1)).sees([stop(A, 1, OwnView { stop_first: false, ..updated })]);
+    assert_eq!(script.found(), ["make before break"], "a start-first update");
+}
+
+fn record() -> RecordName {
+    (Key { kind: Kind::Service, id: 1 }, Stamp { ms: 5, counter: 0 }, NodeId(1))
+}
+
+fn acked(alive: usize) -> Seen {
+    Seen::Acked { host: A, command: CommandNo(1), records: vec![record()], alive }
+}
+
+fn written(host: HostIx) -> Seen {
+    Seen::Written { host, records: vec![record()] }
+}
+
+#[test]
+fn an_acknowledgement_means_two_disks_and_nothing_acknowledged_is_missing_at_the_end() {
+    let mut script = Script::new();
+    script.sees([written(A), acked(3)]);
+    assert_eq!(script.found(), ["durable"]);
+    let mut script = Script::new();
+    script.sees([written(A), acked(1), written(B), written(C)]).ends();
+    assert!(script.found().is_empty());
+    let mut script = Script::new();
+    script.sees([written(A), written(B), acked(3)]).ends();
+    assert_eq!(script.found(), ["durable"], "C never got it");
+    let mut script = Script::new();
+    script
+        .sees([
+            written(A),
+            written(B),
+            acked(3),
+            Seen::DiskLost { host: A },
+            Seen::DiskLost { host: B },
+        ])
+        .ends();
+    assert!(script.found().is_empty(), "both disks are gone: nobody can have it");
+}
+
+#[test]
+fn numbers_do_not_fall() {
+    let id = NodeId(1);
+    let claim = |epoch| Seen::Claim {
+        host: A,
+        id,
+        place: place(),
+        epoch: Epoch(epoch),
+        phase: Phase::Ready,
+    };
+    let published =
+        |incarnation, seq| Seen::Published { id, incarnation: Incarnation(incarnation), seq };
+    let mut script = Script::new();
+    script.sees([claim(5), claim(5), claim(6), published(1, 1), published(1, 2), published(2, 1)]);
+    assert!(script.found().is_empty());
+    script.sees([claim(4)]);
+    script.sees([published(1, 9)]);
+    script.sees([Seen::Process { host: A, id, incarnation: Incarnation(1) }]);
+    assert_eq!(script.found(), ["rising"; 3]);
+}
+
+#[test]
+fn a_host_does_not_run_more_than_it_holds() {
+    let mut script = Script::new();
+    script
+        .sees(runs(A, 1))
+        .sees([became(A, 1, Became::NotReady), became(A, 1, Became::Ended)])
+        .sees(runs(A, 2));
+    assert!(script.found().is_empty(), "the first has ended");
+    script.sees(runs(A, 3));
+    assert_eq!(script.found(), ["capacity"]);
+}
+
+#[test]
+fn a_minority_takes_no_majority_service_over() {
+    let majority = OwnView { partition: Partition::Majority, ..view() };
+    let cut = || [Seen::Disturbed, Seen::Parts(vec![vec![A], vec![B, C]])];
+    let mut script = Script::new();
+    script.sees(cut()).passes(20).sees([start(B, 1, majority.clone())]);
+    assert!(script.found().is_empty(), "the larger side may");
+    script.sees([start(A, 2, majority.clone())]);
+    assert_eq!(script.found(), ["minority"]);
+    let mut script = Script::new();
+    let id = NodeId(1);
+    let held = Seen::Claim { host: A, id, place: place(), epoch: Epoch(1), phase: Phase::Ready };
+    script.sees([held]).sees(cut()).passes(20).sees([start(A, 2, majority)]);
+    assert!(script.found().is_empty(), "its own, again");
+}
+
+#[test]
+fn the_removed_stays_removed() {
+    let mut script = Script::new();
+    script
+        .sees([Seen::Removed { service: ServiceId(1) }, Seen::Healed])
+        .passes(40)
+        .sees(runs(A, 1))
+        .ends();
+    assert_eq!(script.found(), ["removed"; 2]);
+}
+
+#[test]
+fn a_settled_cluster_is_silent() {
+    let mut script = Script::new();
+    script.sees(runs(A, 1)).sees([Seen::Settled]).passes(10);
+    assert!(script.found().is_empty());
+    script.sees([start(B, 2, view())]);
+    assert_eq!(script.found(), ["silence"]);
+}
+
+#[test]
+fn nobody_calls_a_reachable_member_down() {
+    let down = |about| Seen::Verdict { host: B, about: NodeId(about), to: MemberState::Down };
+    let mut script = Script::new();
+    script.passes(30).sees([Seen::ProcessGone { host: C }]).sees([down(3)]);
+    assert!(script.found().is_empty(), "it is gone");
+    script.sees([Seen::Disturbed, Seen::Parts(vec![vec![A], vec![B]])]).sees([down(1)]);
+    assert!(script.found().is_empty(), "it is cut off");
+    script.sees([Seen::Parts(vec![vec![A, B]])]).passes(30).sees([down(1)]);
+    assert_eq!(script.found(), ["verdicts"]);
+}

@@ -1,0 +1,27 @@
+//! Once everything is as it should be, nothing is started, stopped or moved.
+
+use super::{Check, Found, Picture};
+use crate::seen::Seen;
+use crate::time::At;
+
+#[derive(Debug, Default)]
+pub(super) struct Silence;
+
+impl Check for Silence {
+    fn see(&mut self, at: At, seen: &Seen, picture: &Picture, found: &mut Found) {
+        if picture.settled.is_none() {
+            return;
+        }
+        match seen {
+            Seen::Start { host, place, .. } => {
+                found.push(at, "silence", format!("{host} starts {place:?} in a settled cluster"));
+            }
+            Seen::Stop { host, place, task, .. }
+                if picture.tasks.get(task).is_some_and(|task| task.running) =>
+            {
+                found.push(at, "silence", format!("{host} stops {place:?} in a settled cluster"));
+            }
+            _ => {}
+        }
+    }
+}

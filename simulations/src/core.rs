@@ -1,0 +1,39 @@
+//! The decider that a simulated process runs: the real [`node::Node`], or a test's stand-in.
+//!
+//! The world drives it through the same two calls as the daemon and reads it through the same views
+//! as the API. Mutants (see [`crate::mutants`]) wrap it to show that the checks catch what they should.
+
+use membership::time::{Instant, Now};
+use node::Node;
+use node::io::{Effect, Input};
+use node::views::{ConflictView, MemberView, ServiceView};
+
+pub trait Core: std::fmt::Debug {
+    fn handle(&mut self, now: Now, input: Input) -> Vec<Effect>;
+    fn next_wake(&self) -> Instant;
+    fn services(&self) -> Vec<ServiceView>;
+    fn members(&self) -> Vec<MemberView>;
+    fn conflicts(&self) -> Vec<ConflictView>;
+}
+
+impl Core for Node {
+    fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        Self::handle(self, now, input)
+    }
+
+    fn next_wake(&self) -> Instant {
+        Self::next_wake(self)
+    }
+
+    fn services(&self) -> Vec<ServiceView> {
+        Self::services(self)
+    }
+
+    fn members(&self) -> Vec<MemberView> {
+        Self::members(self)
+    }
+
+    fn conflicts(&self) -> Vec<ConflictView> {
+        Self::conflicts(self)
+    }
+}

@@ -1,0 +1,59 @@
+//! One call of the driver to the engine.
+
+use node::runtime::{ActionId, ActionResult, RuntimeAction, StartFailure};
+
+use super::{Boot, EngineManner, Manner};
+use crate::chance::Chance;
+use crate::time::Span;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JobId(pub u64);
+
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub boot: Boot,
+    pub action_id: ActionId,
+    pub action: RuntimeAction,
+    /// The engine has it; before that it waits for a free place.
+    pub begun: bool,
+    /// The core has an answer already (a deadline), or is gone: the result goes nowhere.
+    pub answered: bool,
+    /// The caller died between create and start.
+    pub half: bool,
+}
+
+impl Job {
+    pub(super) fn duration(&self, manner: EngineManner, chance: &mut Chance) -> Span {
+        match &self.action {
+            RuntimeAction::Start(start) => {
+                let pull = match Manner::of(&start.template_json) {
+                    Manner::SlowPull if manner.images_act => {
+                        chance.span(Span::secs(5), Span::secs(90))
+                    }
+                    _ => Span::ZERO,
+                };
+                pull + chance.tailed(manner.start.0, manner.start.1)
+            }
+            RuntimeAction::Stop { grace, .. } => {
+                let takes = chance.tailed(manner.stop.0, manner.stop.1);
+                takes.min(Span::from(*grace) + Span::ms(100))
+            }
+            RuntimeAction::Remove { .. } => chance.tailed(Span::ms(20), Span::ms(300)),
+            RuntimeAction::List => chance.tailed(Span::ms(5), Span::ms(100)),
+        }
+    }
+}
+
+/// What the driver answers when the engine does not.
+pub(super) fn refusal(action: &RuntimeAction, message: &str) -> ActionResult {
+    let message = message.to_owned();
+    match action {
+        RuntimeAction::Start(_) => {
+            ActionResult::StartFailed { why: StartFailure::EngineUnavailable, message }
+        }
+        RuntimeAction::Stop { .. } | RuntimeAction::Remove { .. } => {
+            ActionResult::StopFailed { message }
+        }
+        RuntimeAction::List => ActionResult::ListFailed { message },
+    }
+}

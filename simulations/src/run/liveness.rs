@@ -1,0 +1,160 @@
+//! What is demanded once everything is healed: all nodes agree on what is wanted, every slot of it runs
+//! exactly once and nothing else runs, the replicas lie evenly, and nothing happens any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use membership::id::{NodeId, ServiceId};
+use node::slot::{Place, Slot};
+use node::spec::{Mode, ServiceSpec};
+
+use super::Run;
+use crate::links::HostIx;
+use crate::seen::Seen;
+use crate::time::Span;
+
+/// How long the cluster has to bring everything up after healing. Restart delays of up to a minute and
+/// a start that hung until its deadline fit in twice over.
+const SETTLE: Span = Span::secs(300);
+/// Without an action for this long the cluster counts as having come to rest.
+const REST: Span = Span::secs(90);
+/// Evening out may go on for this long.
+const REST_LIMIT: Span = Span::secs(1_200);
+/// For how long it then has to be silent.
+const SILENCE: Span = Span::secs(120);
+
+/// A service as a node sees it, by what has to be equal everywhere.
+type Wanted = BTreeMap<ServiceId, (u64, Mode, String)>;
+
+impl Run {
+    fn wanted_by(&self, host: HostIx) -> Option<Wanted> {
+        let process = self.world.hosts[host.i()].process.as_ref()?;
+        let views = process.core.services().into_iter().filter(|view| view.shadowed_by.is_none());
+        Some(
+            views
+                .filter_map(|view| {
+                    let mode = ServiceSpec::parse(&view.spec).ok()?.mode;
+                    Some((view.id, (view.desired, mode, view.spec.to_string())))
+                })
+                .collect(),
+        )
+    }
+
+    /// What all nodes agree is wanted; in words where they do not.
+    pub fn agreed(&self) -> Result<Wanted, String> {
+        let mut agreed: Option<(HostIx, Wanted)> = None;
+        for host in &self.world.hosts {
+            if !host.acts() {
+                if host.left {
+                    continue;
+                }
+                return Err(format!("{} does not run", host.ix));
+            }
+            let Some(wanted) = self.wanted_by(host.ix) else { continue };
+            match &agreed {
+                None => agreed = Some((host.ix, wanted)),
+                Some((first, theirs)) if *theirs != wanted => {
+                    return Err(format!(
+                        "{first} and {} see different services: {theirs:?} and {wanted:?}",
+                        host.ix
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(agreed.map(|(_, wanted)| wanted).unwrap_or_default())
+    }
+
+    /// Every wanted slot is ready exactly once, and nothing else runs; in words where not.
+    pub fn whole(&self) -> Result<(), String> {
+        let mut places: BTreeSet<Place> = BTreeSet::new();
+        let nodes: Vec<NodeId> =
+            self.world.hosts.iter().filter(|host| host.acts()).map(|host| host.id).collect();
+        for (service, (desired, mode, _)) in self.agreed()? {
+            match mode {
+                Mode::Global => {
+                    places.extend(
+                        nodes.iter().map(|node| Place { service, slot: Slot::Node(*node) }),
+                    );
+                }
+                Mode::Replicated => {
+                    let slots = 1..=u32::try_from(desired).unwrap_or(u32::MAX);
+                    places.extend(slots.map(|slot| Place { service, slot: Slot::Index(slot) }));
+                }
+            }
+        }
+        let picture = &self.checks.picture;
+        for place in &places {
+            let holders = picture.holders(*place);
+            if holders.len() != 1 {
+                return Err(format!("{place:?} is ready on {holders:?}"));
+            }
+        }
+        for (task, found) in &picture.tasks {
+            if found.running && !(found.ready && places.contains(&found.place)) {
+                return Err(format!(
+                    "{task} of {:?} runs on {} and should not",
+                    found.place, found.host
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The replicas of each replicated service differ by at most one between hosts; in words if not.
+    pub fn even(&self) -> Result<(), String> {
+        let hosts: Vec<HostIx> =
+            self.world.hosts.iter().filter(|host| host.acts()).map(|host| host.ix).collect();
+        for (service, (desired, mode, _)) in self.agreed()? {
+            if mode == Mode::Global || desired == 0 {
+                continue;
+            }
+            let counts: Vec<usize> = hosts
+                .iter()
+                .map(|host| self.world.hosts[host.i()].engine.running_of(service))
+                .collect();
+            let (least, most) = (counts.iter().min(), counts.iter().max());
+            if let (Some(least), Some(most)) = (least, most)
+                && most - least > 1
+            {
+                return Err(format!("replicas of {service} lie {counts:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Demands everything above, in turn, and reports what does not come about.
+    pub fn demand_liveness(&mut self) {
+        match self.until_true(SETTLE, |run| run.whole().is_ok()) {
+            Some(took) => self.figures.settled_after = Some(took + Span::secs(10)),
+            None => {
+                let why = self.whole().err().unwrap_or_default();
+                let at = self.world.now;
+                self.checks.found.push(
+                    at,
+                    "exactly once",
+                    format!("not within {SETTLE} after healing: {why}"),
+                );
+                return;
+            }
+        }
+        let rest =
+            self.until_true(REST_LIMIT, |run| run.world.now.since(run.figures.last_action) >= REST);
+        let at = self.world.now;
+        if rest.is_none() {
+            self.checks.found.push(
+                at,
+                "rest",
+                format!("still starting or stopping {REST_LIMIT} after all was whole"),
+            );
+            return;
+        }
+        if let Err(why) = self.whole() {
+            self.checks.found.push(at, "exactly once", format!("was, and is no more: {why}"));
+        }
+        self.note(Seen::Settled);
+        self.pass(SILENCE);
+        if let Err(why) = self.even() {
+            self.checks.found.push(self.world.now, "even", why);
+        }
+    }
+}

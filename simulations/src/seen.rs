@@ -1,0 +1,119 @@
+//! What an outsider with eyes everywhere sees of a run: the stream that checks and figures feed on.
+//!
+//! Checks see only this, never the world, so each can be tested with a few lines of fabricated
+//! observations, a planted violation among them.
+
+use membership::clock::Stamp;
+use membership::id::{Incarnation, NodeId, ServiceId, TaskId};
+use membership::member::{MemberState, Resources};
+use membership::record::Key;
+use node::slot::{Epoch, Phase, Place, TemplateId};
+use node::spec::Partition;
+
+use crate::engine::Became;
+use crate::links::HostIx;
+use crate::operators::CommandNo;
+
+/// A record, by what tells it from all others.
+pub type RecordName = (Key, Stamp, NodeId);
+
+/// What a node itself believes about a service at the moment it acts on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnView {
+    /// Replicas it should have; 0 when it was removed. Global services want one on each node.
+    pub desired: u64,
+    pub global: bool,
+    pub partition: Partition,
+    /// A task of this node that is out of date may be stopped before its successor is ready.
+    pub stop_first: bool,
+    pub reservation: Resources,
+    /// What a task has to be made from to be up to date.
+    pub template: TemplateId,
+}
+
+/// One observation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A host with this capacity exists.
+    Host {
+        host: HostIx,
+        capacity: Resources,
+    },
+    /// A shoal process started.
+    Process {
+        host: HostIx,
+        id: NodeId,
+        incarnation: Incarnation,
+    },
+    ProcessGone {
+        host: HostIx,
+    },
+    /// What can talk to what now: running, thawed processes by connected part.
+    Parts(Vec<Vec<HostIx>>),
+    /// A fault began or ended somewhere, the network included: things may be unsettled for a while.
+    Disturbed,
+    /// All faults are over and all hosts that will come back are back.
+    Healed,
+    Container {
+        host: HostIx,
+        place: Place,
+        task: TaskId,
+        what: Became,
+    },
+    /// The core told the runtime to start. `view` is `None` for a service it does not know.
+    Start {
+        host: HostIx,
+        place: Place,
+        task: TaskId,
+        epoch: Epoch,
+        template: TemplateId,
+        view: Option<OwnView>,
+    },
+    Stop {
+        host: HostIx,
+        place: Place,
+        task: TaskId,
+        view: Option<OwnView>,
+    },
+    /// A node published its claim on a slot.
+    Claim {
+        host: HostIx,
+        id: NodeId,
+        place: Place,
+        epoch: Epoch,
+        phase: Phase,
+    },
+    Published {
+        id: NodeId,
+        incarnation: Incarnation,
+        seq: u64,
+    },
+    /// Records are on a disk.
+    Written {
+        host: HostIx,
+        records: Vec<RecordName>,
+    },
+    /// A disk was replaced, or lost its latest writes.
+    DiskLost {
+        host: HostIx,
+    },
+    /// A command was acknowledged. `alive`: members that the acknowledging node holds for up.
+    Acked {
+        host: HostIx,
+        command: CommandNo,
+        records: Vec<RecordName>,
+        alive: usize,
+    },
+    /// A service was removed, says an acknowledged command.
+    Removed {
+        service: ServiceId,
+    },
+    /// A node's view of a member has changed.
+    Verdict {
+        host: HostIx,
+        about: NodeId,
+        to: MemberState,
+    },
+    /// After healing, everything is as it should be: from here on nothing is to be started or stopped.
+    Settled,
+}

@@ -1,0 +1,365 @@
+//! The world of a run: hosts, links and what is in flight between them, advanced one event at a time.
+//!
+//! [`World::step`] takes the earliest event off the queue, lets it happen, and returns. Whatever a core
+//! answers is carried out by [`process`], as the daemon's loop would; [`net`] is what quinn and the
+//! network would do with the messages. Nothing here draws randomness except from the run's streams.
+
+pub mod net;
+pub mod process;
+pub mod trouble;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use membership::id::{Incarnation, NodeId};
+use membership::message::Message;
+use node::io::Input;
+
+use crate::chance::{Chance, Stream};
+use crate::core::Core;
+use crate::engine::{Boot, Engine, EngineEvent, EngineManner, Out};
+use crate::gossip::{Carrier, GossipOut, Modelled, Outgoing, Pace, Payload};
+use crate::host::{Host, HostSpec};
+use crate::links::{HostIx, Links, Quality};
+use crate::operators::{CommandNo, Replied};
+use crate::queue::Queue;
+use crate::seen::{RecordName, Seen};
+use crate::time::{At, Span};
+use crate::trace::Trace;
+use net::{ConnId, Net, Pair};
+
+/// What is still to happen.
+#[derive(Debug)]
+pub enum Event {
+    Wake {
+        host: HostIx,
+        boot: Boot,
+        at: At,
+    },
+    /// A slow process takes its next input.
+    Turn {
+        host: HostIx,
+        boot: Boot,
+    },
+    Input {
+        host: HostIx,
+        boot: Boot,
+        input: Box<Input>,
+    },
+    Packet {
+        from: HostIx,
+        to: HostIx,
+        conn: ConnId,
+        message: Box<Message>,
+    },
+    Stream {
+        from: HostIx,
+        to: HostIx,
+        conn: ConnId,
+        message: Box<Message>,
+        tries: u32,
+    },
+    Dial {
+        from: HostIx,
+        boot: Boot,
+        to: HostIx,
+    },
+    DialUp {
+        from: HostIx,
+        boot: Boot,
+        to: HostIx,
+        to_boot: Boot,
+    },
+    DialFailed {
+        from: HostIx,
+        boot: Boot,
+        to: HostIx,
+    },
+    Idle {
+        pair: Pair,
+        conn: ConnId,
+    },
+    Reset {
+        pair: Pair,
+        conn: ConnId,
+    },
+    Written {
+        host: HostIx,
+        boot: Boot,
+    },
+    Incarnation {
+        host: HostIx,
+        boot: Boot,
+    },
+    Attach {
+        host: HostIx,
+        boot: Boot,
+    },
+    Engine {
+        host: HostIx,
+        event: EngineEvent,
+    },
+    EngineUp {
+        host: HostIx,
+    },
+    ProcessStart {
+        host: HostIx,
+        after: Boot,
+    },
+    GossipDue,
+    Gossip {
+        from: HostIx,
+        to: HostIx,
+        payload: Payload,
+    },
+    /// Something that the runner planned; given back by [`World::step`].
+    Agenda(u64),
+}
+
+/// What makes the core of a process that starts.
+pub struct StartArgs {
+    pub host: HostIx,
+    pub id: NodeId,
+    pub incarnation: Incarnation,
+    pub profile: membership::member::Profile,
+    pub records: Vec<membership::record::Record>,
+    pub seed: u64,
+    pub now: membership::time::Now,
+}
+
+/// Makes cores; tests hand in other ones.
+pub type Maker = Box<dyn Fn(StartArgs) -> (Box<dyn Core>, Vec<node::io::Effect>)>;
+
+/// Messages and bytes that left hosts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub messages: u64,
+    pub bytes: u64,
+    pub gossip_messages: u64,
+    pub gossip_bytes: u64,
+    pub probe_bytes: u64,
+}
+
+/// The streams of chance that the world itself draws from.
+#[derive(Debug)]
+pub struct Chances {
+    pub links: Chance,
+    pub disks: Chance,
+    pub engines: Chance,
+    pub gossip: Chance,
+    pub cores: Chance,
+    pub hosts: Chance,
+}
+
+/// How a world is set up.
+#[derive(Clone, Debug)]
+pub struct WorldSpec {
+    pub seed: u64,
+    pub hosts: Vec<HostSpec>,
+    pub quality: Quality,
+    pub engine: EngineManner,
+    pub gossip: Pace,
+    pub tell: bool,
+}
+
+pub struct World {
+    pub now: At,
+    pub queue: Queue<Event>,
+    pub hosts: Vec<Host>,
+    pub links: Links,
+    pub trace: Trace,
+    pub traffic: Traffic,
+    pub chances: Chances,
+    /// What was observed since the runner last took it.
+    pub seen: Vec<Seen>,
+    /// Answers to commands since the runner last took them.
+    pub replies: Vec<Replied>,
+    net: Net,
+    by_id: BTreeMap<NodeId, HostIx>,
+    by_addr: BTreeMap<SocketAddr, HostIx>,
+    carrier: Box<dyn Carrier>,
+    gossip_wake: Option<At>,
+    /// Which hosts everybody is told to join.
+    seeds: Vec<HostIx>,
+    maker: Maker,
+    /// What each command made its node write.
+    commands: BTreeMap<CommandNo, Vec<RecordName>>,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("now", &self.now).field("hosts", &self.hosts.len()).finish()
+    }
+}
+
+impl World {
+    pub fn new(spec: &WorldSpec, maker: Maker) -> Self {
+        let stream = |stream| Chance::new(spec.seed, stream);
+        let mut hosts_chance = stream(Stream::Hosts);
+        let mut hosts = Vec::new();
+        for (n, host_spec) in spec.hosts.iter().enumerate() {
+            let ix = HostIx(u32::try_from(n).unwrap_or(u32::MAX));
+            let id = NodeId(hosts_chance.id());
+            let mut host = Host::new(ix, id, host_spec.clone(), Engine::new(spec.engine));
+            host.uptime_ms = hosts_chance.below(100_000_000);
+            hosts.push(host);
+        }
+        let mut world = Self {
+            now: At::ZERO,
+            queue: Queue::default(),
+            by_id: hosts.iter().map(|host| (host.id, host.ix)).collect(),
+            by_addr: hosts.iter().map(|host| (host.addr, host.ix)).collect(),
+            seeds: hosts.iter().map(|host| host.ix).take(3).collect(),
+            links: Links::new(spec.quality),
+            trace: Trace::new(spec.tell),
+            traffic: Traffic::default(),
+            chances: Chances {
+                links: stream(Stream::Links),
+                disks: stream(Stream::Disks),
+                engines: stream(Stream::Engines),
+                gossip: stream(Stream::Gossip),
+                cores: stream(Stream::Cores),
+                hosts: hosts_chance,
+            },
+            seen: Vec::new(),
+            replies: Vec::new(),
+            net: Net::default(),
+            carrier: Box::new(Modelled::new(spec.gossip)),
+            gossip_wake: None,
+            maker,
+            commands: BTreeMap::new(),
+            hosts,
+        };
+        for host in &world.hosts {
+            world.seen.push(Seen::Host { host: host.ix, capacity: host.spec.capacity });
+        }
+        world
+    }
+
+    pub fn host_of(&self, id: NodeId) -> Option<HostIx> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub fn schedule(&mut self, at: At, agenda: u64) {
+        self.queue.push(at, Event::Agenda(agenda));
+    }
+
+    fn later(&mut self, after: Span, event: Event) {
+        self.queue.push(self.now + after, event);
+    }
+
+    /// Lets the earliest event happen. Gives back the runner's own, `None` when it was the world's.
+    /// Does nothing when the queue is empty.
+    pub fn step(&mut self) -> Option<u64> {
+        let (at, event) = self.queue.pop()?;
+        self.now = at;
+        match event {
+            Event::Agenda(number) => return Some(number),
+            Event::Wake { host, boot, at } => self.wake(host, boot, at),
+            Event::Turn { host, boot } => self.turn(host, boot),
+            Event::Input { host, boot, input } => self.feed_boot(host, boot, *input),
+            Event::Packet { from, to, conn, message } => self.packet(from, to, conn, *message),
+            Event::Stream { from, to, conn, message, tries } => {
+                self.stream(from, to, conn, message, tries);
+            }
+            Event::Dial { from, boot, to } => self.dial(from, boot, to),
+            Event::DialUp { from, boot, to, to_boot } => self.dial_up(from, boot, to, to_boot),
+            Event::DialFailed { from, boot, to } => self.dial_failed(from, boot, to),
+            Event::Idle { pair, conn } => self.idle(pair, conn),
+            Event::Reset { pair, conn } => self.disconnect(pair, conn),
+            Event::Written { host, boot } => self.written(host, boot),
+            Event::Incarnation { host, boot } => self.incarnation_drawn(host, boot),
+            Event::Attach { host, boot } => self.attach(host, boot),
+            Event::Engine { host, event } => {
+                self.with_engine(host, |engine, chance, out| engine.on(event, chance, out));
+            }
+            Event::EngineUp { host } => {
+                if self.hosts[host.i()].powered {
+                    self.with_engine(host, |engine, chance, out| engine.recover(chance, out));
+                }
+            }
+            Event::ProcessStart { host, after } => {
+                let found = &self.hosts[host.i()];
+                if found.powered && found.process.is_none() && found.boots == after && !found.left {
+                    self.start_process(host);
+                }
+            }
+            Event::GossipDue => self.gossip_due(),
+            Event::Gossip { from, to, payload } => self.gossip_packet(from, to, payload),
+        }
+        None
+    }
+
+    /// Calls an engine and does with its answers what its driver and the checks are to hear.
+    pub fn with_engine(
+        &mut self,
+        host: HostIx,
+        f: impl FnOnce(&mut Engine, &mut Chance, &mut Out),
+    ) {
+        let mut out = Out::default();
+        f(&mut self.hosts[host.i()].engine, &mut self.chances.engines, &mut out);
+        for (after, event) in out.later {
+            self.later(after, Event::Engine { host, event });
+        }
+        for change in out.changes {
+            self.trace.note(
+                self.now,
+                true,
+                format_args!(
+                    "{host} container {:?} {:?} {:?}",
+                    change.place, change.task, change.what
+                ),
+            );
+            self.seen.push(Seen::Container {
+                host,
+                place: change.place,
+                task: change.task,
+                what: change.what,
+            });
+        }
+        for (boot, input) in out.inputs {
+            // Never at once: an engine called by an effect would otherwise re-enter its core.
+            self.later(Span::us(50), Event::Input { host, boot, input: Box::new(input) });
+        }
+    }
+
+    fn gossip_due(&mut self) {
+        self.gossip_wake = None;
+        let mut out = GossipOut::default();
+        self.carrier.due(self.now, &mut self.chances.gossip, &mut out);
+        self.carry(out);
+    }
+
+    fn gossip_packet(&mut self, from: HostIx, to: HostIx, payload: Payload) {
+        if !self.hosts[to.i()].acts() {
+            return;
+        }
+        let mut out = GossipOut::default();
+        self.carrier.deliver(self.now, to, from, payload, &mut out);
+        self.carry(out);
+    }
+
+    fn carry(&mut self, out: GossipOut) {
+        for Outgoing { from, to, bytes, payload } in out.sends {
+            self.traffic.gossip_messages += 1;
+            self.traffic.gossip_bytes += bytes as u64 + net::PACKET_BYTES;
+            self.trace.note(self.now, false, format_args!("g{from}{to}{bytes}"));
+            if let Some(after) = self.links.stream(from, to, &mut self.chances.links) {
+                self.later(after, Event::Gossip { from, to, payload });
+            }
+        }
+        for (host, fact) in out.facts {
+            self.feed(host, Input::Fact(fact));
+        }
+        self.plan_gossip();
+    }
+
+    /// Keeps one [`Event::GossipDue`] in the queue for when the carrier wants to be called.
+    fn plan_gossip(&mut self) {
+        let Some(due) = self.carrier.next_due() else { return };
+        if self.gossip_wake.is_none_or(|wake| due < wake) {
+            self.gossip_wake = Some(due);
+            self.queue.push(due.max(self.now), Event::GossipDue);
+        }
+    }
+}

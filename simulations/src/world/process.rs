@@ -1,0 +1,465 @@
+//! The simulated daemon loop: inputs go into the core one by one, and its effects are carried out in
+//! order, with nothing passing a write that has not reached the disk.
+
+use std::collections::BTreeMap;
+
+use membership::member::{MemberState, Profile};
+use membership::message::Message;
+use membership::time::Wall;
+use membership::wire;
+use node::command::Command;
+use node::io::{CommandId, Effect, Input, Notice};
+use node::runtime::RuntimeAction;
+use node::slot::{ClaimPart, Place};
+use node::spec::{Mode, ServiceSpec};
+
+use super::{Event, StartArgs, World};
+use crate::engine::Boot;
+use crate::host::{BACKLOG, Process};
+use crate::links::HostIx;
+use crate::operators::{CommandNo, Replied};
+use crate::seen::{OwnView, RecordName, Seen};
+use crate::time::{At, Span};
+
+impl World {
+    /// Starts shoal on a host that is powered and does not run it.
+    pub fn start_process(&mut self, ix: HostIx) {
+        let seed = self.chances.cores.word();
+        let host = &mut self.hosts[ix.i()];
+        host.boots = Boot(host.boots.0 + 1);
+        let boot = host.boots;
+        let incarnation = host.disk.next_incarnation();
+        let now = host.now(self.now);
+        let args = StartArgs {
+            host: ix,
+            id: host.id,
+            incarnation,
+            profile: profile_of(host, now.wall),
+            records: host.disk.content().records.values().cloned().collect(),
+            seed,
+            now,
+        };
+        let id = args.id;
+        self.trace.note(
+            self.now,
+            true,
+            format_args!("{ix} starts as {id} incarnation {}", incarnation.0),
+        );
+        let (core, effects) = (self.maker)(args);
+        self.hosts[ix.i()].process = Some(Process::new(boot, core));
+        self.seen.push(Seen::Process { host: ix, id, incarnation });
+        self.carrier.start(self.now, ix, id, incarnation, &self.seeds);
+        self.plan_gossip();
+        self.reset_old_connections(ix);
+        self.plan_dials(ix, Span::ms(5));
+        let after = self.chances.hosts.span(Span::ms(1), Span::ms(50));
+        self.later(after, Event::Attach { host: ix, boot });
+        self.take_effects(ix, effects, None);
+        self.connectivity_changed();
+    }
+
+    pub(super) fn attach(&mut self, ix: HostIx, boot: Boot) {
+        if self.hosts[ix.i()].runs(boot) {
+            self.with_engine(ix, |engine, _, out| engine.attach(boot, out));
+        }
+    }
+
+    /// Hands an operator's command to a node. False if nothing runs there.
+    pub fn command(&mut self, ix: HostIx, number: CommandNo, command: Command) -> bool {
+        if !self.hosts[ix.i()].acts() {
+            return false;
+        }
+        self.feed(ix, Input::Command { id: CommandId(number.0), command });
+        true
+    }
+
+    pub(super) fn feed_boot(&mut self, ix: HostIx, boot: Boot, input: Input) {
+        if self.hosts[ix.i()].runs(boot) {
+            self.feed(ix, input);
+        }
+    }
+
+    /// An input for a process: handled now, or when the process gets round to it.
+    pub fn feed(&mut self, ix: HostIx, input: Input) {
+        let slow = self.hosts[ix.i()].slow;
+        let Some(process) = self.hosts[ix.i()].process.as_mut() else { return };
+        if !process.frozen && slow == Span::ZERO && process.backlog.is_empty() {
+            self.handle(ix, input);
+            return;
+        }
+        let small = matches!(&input, Input::Message { message, .. } if !matches!(message, Message::Records { .. }));
+        if process.backlog.len() >= BACKLOG && small {
+            return;
+        }
+        process.backlog.push_back(input);
+        self.plan_turn(ix, slow);
+    }
+
+    fn plan_turn(&mut self, ix: HostIx, after: Span) {
+        let Some(process) = self.hosts[ix.i()].process.as_mut() else { return };
+        if process.frozen || process.turn_due || process.backlog.is_empty() {
+            return;
+        }
+        process.turn_due = true;
+        let boot = process.boot;
+        self.later(after, Event::Turn { host: ix, boot });
+    }
+
+    pub(super) fn turn(&mut self, ix: HostIx, boot: Boot) {
+        let slow = self.hosts[ix.i()].slow;
+        let Some(process) =
+            self.hosts[ix.i()].process.as_mut().filter(|process| process.boot == boot)
+        else {
+            return;
+        };
+        process.turn_due = false;
+        if process.frozen {
+            return;
+        }
+        if let Some(input) = process.backlog.pop_front() {
+            self.handle(ix, input);
+        }
+        self.plan_turn(ix, slow);
+    }
+
+    /// Freezes a process (SIGSTOP) or lets it go on.
+    pub fn freeze(&mut self, ix: HostIx, frozen: bool) {
+        let Some(process) = self.hosts[ix.i()].process.as_mut() else { return };
+        process.frozen = frozen;
+        process.turn_due = false;
+        if !frozen {
+            // Its timer has long expired; it fires before what waits in the sockets is read.
+            process.wake_at = None;
+            process.backlog.push_front(Input::Tick);
+        }
+        self.carrier.freeze(self.now, ix, frozen);
+        self.plan_gossip();
+        self.plan_turn(ix, Span::us(10));
+        self.connectivity_changed();
+    }
+
+    pub(super) fn wake(&mut self, ix: HostIx, boot: Boot, at: At) {
+        let now = self.hosts[ix.i()].now(self.now).at;
+        let Some(process) = self.hosts[ix.i()].process.as_mut() else { return };
+        if process.boot != boot || process.wake_at != Some(at) || process.frozen {
+            return;
+        }
+        process.wake_at = None;
+        if process.core.next_wake() <= now {
+            self.feed(ix, Input::Tick);
+        }
+        self.plan_wake(ix);
+    }
+
+    fn plan_wake(&mut self, ix: HostIx) {
+        let Some(process) = self.hosts[ix.i()].process.as_ref() else { return };
+        let wanted = self.hosts[ix.i()].moment(process.core.next_wake());
+        // A core that is late already is woken a millisecond on: time must pass between two ticks.
+        let at = wanted.max(self.now + Span::ms(1));
+        if process.wake_at.is_none_or(|wake| at < wake) {
+            let boot = process.boot;
+            if let Some(process) = self.hosts[ix.i()].process.as_mut() {
+                process.wake_at = Some(at);
+            }
+            self.queue.push(at, Event::Wake { host: ix, boot, at });
+        }
+    }
+
+    fn handle(&mut self, ix: HostIx, input: Input) {
+        let now = self.hosts[ix.i()].now(self.now);
+        let Some(process) = self.hosts[ix.i()].process.as_mut() else { return };
+        match &input {
+            Input::Tick => self.trace.note(self.now, false, format_args!("{ix}t")),
+            Input::Message { from, .. } => {
+                self.trace.note(self.now, false, format_args!("{ix}<{}", from.0))
+            }
+            Input::Fact(fact) => {
+                self.trace.note(self.now, false, format_args!("{ix}f{}.{}", fact.owner.0, fact.seq))
+            }
+            other => self.trace.note(self.now, true, format_args!("{ix} <- {other:?}")),
+        }
+        let command = match &input {
+            Input::Command { id, .. } => Some(CommandNo(id.0)),
+            _ => None,
+        };
+        let effects = process.core.handle(now, input);
+        self.take_effects(ix, effects, command);
+    }
+
+    fn take_effects(&mut self, ix: HostIx, effects: Vec<Effect>, command: Option<CommandNo>) {
+        if let Some(number) = command {
+            let written = effects.iter().filter_map(|effect| match effect {
+                Effect::Persist { records, .. } => Some(records.iter().map(record_name)),
+                _ => None,
+            });
+            self.commands.insert(number, written.flatten().collect());
+        }
+        self.observe(ix, &effects);
+        if let Some(process) = self.hosts[ix.i()].process.as_mut() {
+            process.outbox.extend(effects);
+        }
+        self.drain(ix);
+        self.plan_wake(ix);
+    }
+
+    /// Tells the checks what a core has decided, with what it believed when it did.
+    fn observe(&mut self, ix: HostIx, effects: &[Effect]) {
+        let acts = effects.iter().any(|effect| matches!(effect, Effect::Runtime { .. }));
+        let views = if acts { self.own_views(ix) } else { BTreeMap::new() };
+        for effect in effects {
+            match effect {
+                Effect::Send { .. } => {}
+                Effect::Publish(fact) => {
+                    self.trace.note(
+                        self.now,
+                        false,
+                        format_args!("{ix}p{:?}{}", fact.key, fact.seq),
+                    );
+                    self.observe_fact(ix, fact);
+                }
+                Effect::Runtime { id, action } => {
+                    match action {
+                        RuntimeAction::List => {
+                            self.trace.note(self.now, false, format_args!("{ix} lists"))
+                        }
+                        RuntimeAction::Start(start) => self.trace.note(
+                            self.now,
+                            true,
+                            format_args!(
+                                "{ix} -> {id:?} start {} epoch {} task {}",
+                                start.name, start.epoch.0, start.task
+                            ),
+                        ),
+                        other => self.trace.note(
+                            self.now,
+                            true,
+                            format_args!("{ix} -> {id:?} {other:?}"),
+                        ),
+                    }
+                    self.observe_action(ix, action, &views);
+                }
+                Effect::Notice(notice) => {
+                    self.trace.note(self.now, true, format_args!("{ix} says {notice:?}"));
+                    if let Notice::Member { id, to, .. } = notice {
+                        self.seen.push(Seen::Verdict { host: ix, about: *id, to: *to });
+                    }
+                }
+                Effect::Persist { id, records } => {
+                    self.trace.note(
+                        self.now,
+                        false,
+                        format_args!("{ix} persists {id:?} {records:?}"),
+                    );
+                }
+                other => self.trace.note(self.now, false, format_args!("{ix} -> {other:?}")),
+            }
+        }
+    }
+
+    fn observe_fact(&mut self, ix: HostIx, fact: &membership::fact::SignedFact) {
+        let id = fact.owner;
+        self.seen.push(Seen::Published { id, incarnation: fact.incarnation, seq: fact.seq });
+        if let (membership::fact::FactKey::Claims { service, .. }, Some(value)) =
+            (fact.key, &fact.value)
+            && let Ok(part) = wire::decode::<ClaimPart>(value)
+        {
+            for claim in part.claims {
+                let place = Place { service, slot: claim.slot };
+                self.trace.note(
+                    self.now,
+                    true,
+                    format_args!(
+                        "{ix} claims {}.{} epoch {} {:?} {:?}",
+                        service, claim.slot, claim.epoch.0, claim.phase, claim.task.state
+                    ),
+                );
+                self.seen.push(Seen::Claim {
+                    host: ix,
+                    id,
+                    place,
+                    epoch: claim.epoch,
+                    phase: claim.phase,
+                });
+            }
+        }
+    }
+
+    fn observe_action(
+        &mut self,
+        ix: HostIx,
+        action: &RuntimeAction,
+        views: &BTreeMap<membership::id::ServiceId, OwnView>,
+    ) {
+        match action {
+            RuntimeAction::Start(start) => {
+                let place = Place { service: start.service, slot: start.slot };
+                let view = views.get(&start.service).cloned();
+                let (task, epoch, template) = (start.task, start.epoch, start.template);
+                self.seen.push(Seen::Start { host: ix, place, task, epoch, template, view });
+            }
+            RuntimeAction::Stop { task, .. } | RuntimeAction::Remove { task, .. } => {
+                let found = self.hosts[ix.i()]
+                    .engine
+                    .containers()
+                    .find(|container| container.task == *task);
+                let Some(place) = found.map(|container| container.place()) else { return };
+                let view = views.get(&place.service).cloned();
+                self.seen.push(Seen::Stop { host: ix, place, task: *task, view });
+            }
+            RuntimeAction::List => {}
+        }
+    }
+
+    fn own_views(&self, ix: HostIx) -> BTreeMap<membership::id::ServiceId, OwnView> {
+        let Some(process) = self.hosts[ix.i()].process.as_ref() else { return BTreeMap::new() };
+        let services = process.core.services();
+        services
+            .into_iter()
+            .filter_map(|view| {
+                let spec = ServiceSpec::parse(&view.spec).ok()?;
+                let own = OwnView {
+                    desired: view.desired,
+                    global: spec.mode == Mode::Global,
+                    partition: spec.partition,
+                    stop_first: !spec.update.start_first || !spec.host_ports.is_empty(),
+                    reservation: spec.reservation,
+                    template: spec.template,
+                };
+                Some((view.id, own))
+            })
+            .collect()
+    }
+
+    /// Carries effects out, in order, up to the next write.
+    fn drain(&mut self, ix: HostIx) {
+        loop {
+            let Some(process) = self.hosts[ix.i()].process.as_mut() else { return };
+            if process.writing.is_some() {
+                return;
+            }
+            let Some(effect) = process.outbox.pop_front() else { return };
+            let boot = process.boot;
+            match effect {
+                Effect::Send { to, message } => self.send(ix, to, message),
+                Effect::Publish(fact) => {
+                    self.carrier.publish(ix, fact);
+                }
+                Effect::Persist { id, records } => {
+                    process.writing = Some((id, records));
+                    let after = self.hosts[ix.i()].disk.write_time(&mut self.chances.disks);
+                    self.later(after, Event::Written { host: ix, boot });
+                }
+                Effect::Peers(peers) => {
+                    process.wants = peers;
+                    self.plan_dials(ix, Span::ms(1));
+                }
+                Effect::Refuse(nodes) => process.refused = nodes.into_iter().collect(),
+                Effect::Runtime { id, action } => {
+                    self.with_engine(ix, |engine, chance, out| {
+                        engine.act(boot, id, action, chance, out)
+                    });
+                }
+                Effect::Reply { id, result } => self.reply(ix, CommandNo(id.0), result),
+                Effect::AskHost { target } => self.ask_host(ix, target),
+                Effect::RaiseIncarnation => {
+                    let after = self.hosts[ix.i()].disk.write_time(&mut self.chances.disks);
+                    self.later(after, Event::Incarnation { host: ix, boot });
+                }
+                Effect::Notice(_) => {}
+                Effect::Exit => {
+                    self.hosts[ix.i()].left = true;
+                    self.close_connections(ix);
+                    self.end_process(ix);
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn written(&mut self, ix: HostIx, boot: Boot) {
+        let host = &mut self.hosts[ix.i()];
+        let Some(process) = host.process.as_mut().filter(|process| process.boot == boot) else {
+            return;
+        };
+        let Some((id, records)) = process.writing.take() else { return };
+        let result = host.disk.write(&records);
+        if result.is_ok() {
+            self.seen.push(Seen::Written {
+                host: ix,
+                records: records.iter().map(record_name).collect(),
+            });
+        }
+        self.feed(ix, Input::Persisted { id, result });
+        self.drain(ix);
+    }
+
+    pub(super) fn incarnation_drawn(&mut self, ix: HostIx, boot: Boot) {
+        let host = &mut self.hosts[ix.i()];
+        if host.runs(boot) {
+            let incarnation = host.disk.next_incarnation();
+            self.feed(ix, Input::Incarnation(incarnation));
+        }
+    }
+
+    fn reply(
+        &mut self,
+        ix: HostIx,
+        command: CommandNo,
+        result: Result<node::command::Reply, node::command::CommandError>,
+    ) {
+        let records = self.commands.remove(&command).unwrap_or_default();
+        self.trace.note(self.now, true, format_args!("{ix} replies {} {result:?}", command.0));
+        if result.is_ok() {
+            let alive = self.hosts[ix.i()].process.as_ref().map_or(0, |process| {
+                let counts = |state: MemberState| matches!(state, MemberState::Alive);
+                process.core.members().iter().filter(|member| counts(member.state)).count()
+            });
+            self.seen.push(Seen::Acked { host: ix, command, records, alive });
+        }
+        self.replies.push(Replied { host: ix, command, result });
+    }
+
+    /// The process is gone, without a word. A write that was under way may have reached the disk.
+    pub fn end_process(&mut self, ix: HostIx) {
+        let host = &mut self.hosts[ix.i()];
+        let Some(process) = host.process.take() else { return };
+        if let Some((_, records)) = process.writing
+            && self.chances.disks.per_mille(500)
+            && host.disk.write(&records).is_ok()
+        {
+            self.seen.push(Seen::Written {
+                host: ix,
+                records: records.iter().map(record_name).collect(),
+            });
+        }
+        host.engine.detach(&mut self.chances.engines);
+        self.carrier.stop(ix);
+        self.trace.note(self.now, true, format_args!("{ix} process ends"));
+        self.seen.push(Seen::ProcessGone { host: ix });
+        self.connectivity_changed();
+    }
+}
+
+fn record_name(record: &membership::record::Record) -> RecordName {
+    (record.key, record.stamp, record.writer)
+}
+
+fn profile_of(host: &crate::host::Host, started: Wall) -> Profile {
+    Profile {
+        name: host.spec.name.clone(),
+        addr: host.addr,
+        zone: host.spec.zone.clone(),
+        labels: host.spec.labels.clone(),
+        capacity: host.spec.capacity,
+        os: "linux".to_owned(),
+        arch: "x86_64".to_owned(),
+        runtime: "docker".to_owned(),
+        engine_version: "28.0.0".to_owned(),
+        shoal_version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol_version: wire::PROTOCOL_VERSION,
+        placement_version: PLACEMENT_VERSION,
+        started,
+    }
+}
+
+const PLACEMENT_VERSION: u16 = 1;
