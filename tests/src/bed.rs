@@ -5,104 +5,24 @@
 //! files), and `bed.json` in that directory, written after every change, so that another program can go on
 //! with the bed or remove it.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Group;
 use crate::guard::Guard;
 use crate::host::{Host, Power};
+use crate::options::Options;
 use crate::process::Process;
+use crate::record::{Record, directory_named, make_directory, name_of, subnet_of};
 use crate::removal;
 use crate::shoal::{self, Shoal};
 use crate::switch::Switch;
 use crate::{image, needs};
 
-/// State directories are `TEMP/shoal-bed-NAME`. Short, for paths of Unix sockets hold 108 bytes.
-pub(crate) const DIRECTORY_PREFIX: &str = "shoal-bed-";
-const RECORD: &str = "bed.json";
 /// More hosts than this find no room on the test machines.
 const MOST_HOSTS: usize = 20;
-
-/// How a bed is made. `Options::default()` is three hosts.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// How many hosts.
-    pub hosts: usize,
-    /// A name, for a bed that is kept until it is taken down by hand; without one it lives as long as the
-    /// program, and is removed even if that is killed.
-    pub name: Option<String>,
-    /// A disk of this many MiB of its own for shoal's data on each host, which can be filled and broken.
-    pub disk_mib: Option<u32>,
-    /// Start engines with `--live-restore`: their containers outlive them.
-    pub live_restore: bool,
-    /// `--profile` of shoal on all hosts.
-    pub profile: Option<String>,
-    /// `--zone` of each host, as far as the list goes.
-    pub zones: Vec<String>,
-    /// Further flags of `shoal up`.
-    pub flags: Vec<String>,
-    /// Environment of `shoal up`.
-    pub env: Vec<(String, String)>,
-    /// The shoal binary; found beside the running program or by SHOAL_BIN when not given.
-    pub shoal: Option<PathBuf>,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            hosts: 3,
-            name: None,
-            disk_mib: None,
-            live_restore: false,
-            profile: None,
-            zones: Vec::new(),
-            flags: Vec::new(),
-            env: Vec::new(),
-            shoal: None,
-        }
-    }
-}
-
-impl Options {
-    /// The default for so many hosts.
-    pub fn hosts(hosts: usize) -> Options {
-        Options { hosts, ..Options::default() }
-    }
-}
-
-/// What is on disk about a bed.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) name: String,
-    pub(crate) directory: PathBuf,
-    /// The program it belongs to; none for a bed kept by hand.
-    pub(crate) owner: Option<Process>,
-    pub(crate) group: Group,
-    pub(crate) switch: Option<Switch>,
-    pub(crate) hosts: Vec<Host>,
-}
-
-impl Record {
-    pub(crate) fn load(directory: &Path) -> Result<Record> {
-        let path = directory.join(RECORD);
-        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("{} is not a bed", path.display()))
-    }
-
-    fn save(&self) -> Result<()> {
-        let path = self.directory.join(RECORD);
-        let new = path.with_extension("new");
-        fs::write(&new, serde_json::to_vec_pretty(self)?)?;
-        fs::rename(&new, &path).with_context(|| format!("cannot write {}", path.display()))
-    }
-
-    pub(crate) fn switch(&self) -> Result<&Switch> {
-        self.switch.as_ref().context("the bed has no switch: it did not come up whole")
-    }
-}
 
 /// Real Docker hosts on this machine. Dropped without [`Testbed::done`], the test has failed: logs are kept
 /// and shown, and the bed is removed all the same.
@@ -235,8 +155,7 @@ impl Testbed {
         for &index in indices {
             switch.link_down(index)?;
         }
-        let mut hosts: Vec<&mut Host> = self.record.hosts.iter_mut().collect();
-        hosts.retain(|host| indices.contains(&host.index()));
+        let hosts = self.record.hosts.iter_mut().filter(|host| indices.contains(&host.index()));
         on_all(hosts, |host| host.crash(&switch))?;
         self.save()
     }
@@ -248,6 +167,28 @@ impl Testbed {
         if self.host(index).shoal.is_enabled() {
             self.host_index(index)?.start_shoal()?;
         }
+        self.save()
+    }
+
+    /// Several crashed hosts come back at the same time, each as with [`Testbed::restart`].
+    pub fn restart_together(&mut self, indices: &[usize]) -> Result<()> {
+        let switch = self.record.switch()?.clone();
+        for &index in indices {
+            self.host_index(index)?;
+        }
+        let hosts = self.record.hosts.iter_mut().filter(|host| indices.contains(&host.index()));
+        let started = on_all(hosts, |host| {
+            host.boot(&switch)?;
+            if host.shoal.is_enabled() { host.start_shoal() } else { Ok(()) }
+        });
+        self.save()?;
+        started
+    }
+
+    /// Gives a crashed host another address, which holds from its next start on.
+    pub fn readdress(&mut self, index: usize) -> Result<()> {
+        let address = self.record.switch()?.other_address(index);
+        self.host_index(index)?.move_to(address)?;
         self.save()
     }
 
@@ -263,6 +204,13 @@ impl Testbed {
     pub fn freeze(&mut self, index: usize) -> Result<()> {
         self.host_index(index)?.freeze()?;
         self.save()
+    }
+
+    /// Stops everything on a host for so long: the span is what is tested, so it is slept through.
+    pub fn freeze_for(&mut self, index: usize, span: Duration) -> Result<()> {
+        self.freeze(index)?;
+        std::thread::sleep(span);
+        self.thaw(index)
     }
 
     /// Lets a frozen host go on.
@@ -401,42 +349,4 @@ pub(crate) fn on_all<'a>(
         });
         ended.collect::<Vec<_>>().into_iter().collect()
     })
-}
-
-/// The state directory of a bed kept by hand.
-pub(crate) fn directory_named(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("{DIRECTORY_PREFIX}{name}"))
-}
-
-fn make_directory(name: Option<&str>) -> Result<PathBuf> {
-    let Some(name) = name else {
-        let made = tempfile::Builder::new().prefix(DIRECTORY_PREFIX).rand_bytes(5).tempdir()?;
-        return Ok(made.keep());
-    };
-    let simple = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    ensure!(
-        !name.is_empty() && name.len() <= 20 && name.bytes().all(simple),
-        "a bed's name is 1 to 20 letters, digits and dashes, not {name:?}"
-    );
-    let directory = directory_named(name);
-    fs::create_dir(&directory).with_context(|| {
-        format!(
-            "{} exists: is the bed {name} up already? `testbed down` ends it",
-            directory.display()
-        )
-    })?;
-    Ok(directory)
-}
-
-fn name_of(directory: &Path) -> Result<String> {
-    let last = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let name = last.strip_prefix(DIRECTORY_PREFIX).context("a bed's directory has its name")?;
-    Ok(name.to_string())
-}
-
-/// Any byte will do, for each bed has a switch of its own; different ones make logs easier to tell apart.
-fn subnet_of(name: &str) -> u8 {
-    let sum = name.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    // 1 to 240, so that neither 10.0 nor anything that looks like a broadcast comes up.
-    u8::try_from(sum % 240).unwrap_or(0) + 1
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::bed::Record;
+use crate::record::Record;
 use crate::{logs, removal, shoal};
 
 /// What dismisses the guard; anything else, above all nothing, is an accident.

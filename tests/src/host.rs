@@ -18,6 +18,7 @@ use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::namespace::Namespaces;
 use crate::process::Process;
+use crate::removal;
 use crate::run::{self, Output};
 use crate::shoal::Shoal;
 use crate::switch::Switch;
@@ -49,8 +50,6 @@ pub struct Host {
     group: Group,
     power: Power,
     namespaces: Option<Namespaces>,
-    /// Inodes of every network and mount namespace it ever had, to see that they are gone at the end.
-    pub(crate) past_inodes: Vec<u64>,
     live_restore: bool,
     dockerd: Option<Process>,
     disk: Option<Disk>,
@@ -82,7 +81,6 @@ impl Host {
             address,
             power: Power::Off,
             namespaces: None,
-            past_inodes: Vec::new(),
             live_restore,
             dockerd: None,
             disk,
@@ -130,6 +128,11 @@ impl Host {
         Ok(self.inside()?.enter())
     }
 
+    /// The command line that runs something on the host, as part of it.
+    pub fn command_line(&self, argv: &[&str]) -> Result<Vec<String>> {
+        self.inside()?.command_line(argv)
+    }
+
     /// Runs a program on the host to its end; any exit status is an answer.
     pub fn run(&self, argv: &[&str], bound: Duration) -> Result<Output> {
         self.inside()?.run(argv, bound)
@@ -155,9 +158,12 @@ impl Host {
 
     /// Runs the real docker command against this host's engine; it must succeed.
     pub fn docker<const N: usize>(&self, arguments: [&str; N]) -> Result<String> {
-        let mut command = Command::new("docker");
-        command.args(["-H", &self.engine().url()]).args(arguments);
-        run::succeed(&mut command, b"", secs(120)).with_context(|| self.name())
+        docker(&self.engine(), &arguments).with_context(|| self.name())
+    }
+
+    /// Runs the real docker command against shoal on this host; it must succeed.
+    pub fn docker_by_shoal<const N: usize>(&self, arguments: [&str; N]) -> Result<String> {
+        docker(&self.shoal_api(), &arguments).with_context(|| self.name())
     }
 
     /// Whether it answers pings of another host.
@@ -231,13 +237,12 @@ impl Host {
             etc.display()
         );
         let inside = Namespaces::make(&group, "host", &self.directory, &setup)?;
-        self.past_inodes.extend(inside.inodes);
         self.namespaces = Some(inside.clone());
         self.power = Power::On;
         if let Some(disk) = &self.disk {
             disk.mount(&inside)?;
         }
-        switch.plug(self.index, &inside)?;
+        switch.plug(self.index, &self.address, &inside)?;
         self.start_engine()
     }
 
@@ -308,7 +313,9 @@ impl Host {
             bail!("{} is already off", self.name());
         }
         switch.link_down(self.index)?;
+        let inhabitants = self.inhabitants();
         self.group.kill(SIGNAL_BOUND)?;
+        removal::all_gone(&inhabitants)?;
         self.power = Power::Off;
         self.namespaces = None;
         self.dockerd = None;
@@ -320,6 +327,13 @@ impl Host {
     pub(crate) fn freeze(&mut self) -> Result<()> {
         self.group.stop(SIGNAL_BOUND)?;
         self.power = Power::Frozen;
+        Ok(())
+    }
+
+    /// It gets this address when it is started next.
+    pub(crate) fn move_to(&mut self, address: String) -> Result<()> {
+        ensure!(self.power == Power::Off, "{} is running: crash it first", self.name());
+        self.address = address;
         Ok(())
     }
 
@@ -335,6 +349,11 @@ impl Host {
         self.group.processes()
     }
 
+    /// Every process in its namespaces, whether in its group or not.
+    pub(crate) fn inhabitants(&self) -> Vec<Process> {
+        self.namespaces.as_ref().map(Namespaces::inhabitants).unwrap_or_default()
+    }
+
     fn inside(&self) -> Result<&Namespaces> {
         self.namespaces.as_ref().with_context(|| format!("{} is off", self.name()))
     }
@@ -344,4 +363,10 @@ impl Host {
             format!("{} has no disk of its own: set Options::disk_mib", self.name())
         })
     }
+}
+
+fn docker(api: &Engine, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new("docker");
+    command.args(["-H", &api.url()]).args(arguments);
+    run::succeed(&mut command, b"", secs(120))
 }

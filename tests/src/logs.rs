@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::bed::Record;
 use crate::host::{Host, Power};
+use crate::record::Record;
 use crate::run;
 use crate::wait::secs;
 

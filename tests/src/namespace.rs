@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Group;
@@ -20,8 +20,7 @@ use crate::wait::{secs, wait_for};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Namespaces {
     holder: Process,
-    /// Inodes of the network and the mount namespace, to check later that they are gone.
-    pub inodes: [u64; 2],
+    group: Group,
 }
 
 impl Namespaces {
@@ -42,8 +41,7 @@ impl Namespaces {
             let said = run::tail(&log, 5);
             Err(if holder.is_alive() { said } else { format!("their setup failed: {said}") })
         })?;
-        let inodes = [inode(holder.pid, "net")?, inode(holder.pid, "mnt")?];
-        Ok(Namespaces { holder, inodes })
+        Ok(Namespaces { holder, group: group.clone() })
     }
 
     /// Whether they still exist.
@@ -54,6 +52,22 @@ impl Namespaces {
     /// Pid of the holder: `ip link set … netns PID` moves an interface here.
     pub fn pid(&self) -> i32 {
         self.holder.pid
+    }
+
+    /// Every process that is in its network or mount namespace now, in whatever group: they keep it alive.
+    pub fn inhabitants(&self) -> Vec<Process> {
+        let proc = Path::new("/proc");
+        let of_holder = |kind: &str| inode(&proc.join(self.holder.pid.to_string()), kind);
+        let (net, mnt) = (of_holder("net"), of_holder("mnt"));
+        if !self.exist() || net.is_none() {
+            return Vec::new();
+        }
+        let entries = std::fs::read_dir(proc).into_iter().flatten().flatten();
+        let inside = entries.filter(|entry| {
+            inode(&entry.path(), "net") == net || inode(&entry.path(), "mnt") == mnt
+        });
+        let pids = inside.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter_map(Process::with_pid).collect()
     }
 
     /// What to put before a command line so that it runs inside. Not `ip netns exec`, which hides the
@@ -78,20 +92,30 @@ impl Namespaces {
         run::run(&mut self.command(argv)?, b"", bound)
     }
 
-    fn command(&self, argv: &[&str]) -> Result<Command> {
+    /// The command line that runs something inside and in the host's control group, where a crash of the
+    /// host kills it.
+    pub fn command_line(&self, argv: &[&str]) -> Result<Vec<String>> {
         if !self.exist() {
             bail!("cannot run {argv:?}: the namespaces are gone (is the host crashed?)");
         }
-        let enter = self.enter();
-        let (program, rest) = enter.split_first().context("nsenter has a name")?;
-        let mut command = Command::new(program);
-        command.args(rest).args(argv).env_clear().envs(run::inherited_environment());
+        const JOIN: &str = "echo $$ > \"$1\" && shift && exec \"$@\"";
+        let mut words = ["sh", "-c", JOIN, "sh"].map(String::from).to_vec();
+        words.push(self.group.procs_file().to_string_lossy().into_owned());
+        words.extend(self.enter());
+        words.extend(argv.iter().map(|word| word.to_string()));
+        Ok(words)
+    }
+
+    fn command(&self, argv: &[&str]) -> Result<Command> {
+        let words = self.command_line(argv)?;
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env_clear().envs(run::inherited_environment());
         Ok(command)
     }
 }
 
-fn inode(pid: i32, kind: &str) -> Result<u64> {
+/// The number that names a process's namespace, unique while that exists and reused afterwards.
+fn inode(process: &Path, kind: &str) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
-    let path = format!("/proc/{pid}/ns/{kind}");
-    Ok(std::fs::metadata(&path).with_context(|| format!("cannot read {path}"))?.ino())
+    Some(process.join("ns").join(kind).metadata().ok()?.ino())
 }

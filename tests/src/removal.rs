@@ -6,12 +6,13 @@
 //! the bed belongs to is gone.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::bed::{DIRECTORY_PREFIX, Record};
+use crate::process::Process;
+use crate::record::{DIRECTORY_PREFIX, Record};
 use crate::wait::{secs, wait_for};
 
 /// Bound of killing all processes of a bed: hundreds of containers on two busy cores.
@@ -20,9 +21,24 @@ const KILL_BOUND: Duration = secs(60);
 /// Kills every process of the bed and removes its groups and files. Namespaces, interfaces, mounts and
 /// loop devices go with the processes. Doing it twice does no harm.
 pub(crate) fn remove(record: &Record) -> Result<()> {
+    let mut inhabitants: Vec<Process> =
+        record.hosts.iter().flat_map(|host| host.inhabitants()).collect();
+    inhabitants.extend(record.switch.iter().flat_map(|switch| switch.namespaces.inhabitants()));
     record.group.kill(KILL_BOUND).with_context(|| format!("removing bed {}", record.name))?;
     record.group.remove(KILL_BOUND)?;
+    all_gone(&inhabitants)?;
     remove_files(&record.directory)
+}
+
+/// Checks that the last processes of namespaces ended, and the namespaces with them. One that lives on got
+/// out of its host's control group, which must not happen: it would survive every crash.
+pub(crate) fn all_gone(inhabitants: &[Process]) -> Result<()> {
+    wait_for("the last processes to end", secs(10), || {
+        let alive = inhabitants.iter().filter(|process| process.is_alive());
+        let pids: Vec<i32> = alive.map(|process| process.pid).collect();
+        if pids.is_empty() { Ok(()) } else { Err(format!("outside their group: pids {pids:?}")) }
+    })?;
+    Ok(())
 }
 
 /// What is left of a bed that was removed; empty when all is well. Namespaces are freed a moment after
@@ -87,7 +103,6 @@ fn look(record: &Record) -> Vec<String> {
         left.extend(text.lines().filter(|line| line.contains(&name)).map(|l| format!("mount {l}")));
     }
     left.extend(loop_devices(&name));
-    left.extend(processes_in(record));
     left
 }
 
@@ -98,25 +113,4 @@ fn loop_devices(directory: &str) -> Vec<String> {
         file.contains(directory).then(|| format!("loop device {}", entry.file_name().display()))
     });
     backing.collect()
-}
-
-/// Processes that are in one of the bed's namespaces: they keep it alive, however it is hidden.
-fn processes_in(record: &Record) -> Vec<String> {
-    use std::os::unix::fs::MetadataExt;
-    let mut inodes: Vec<u64> =
-        record.hosts.iter().flat_map(|host| host.past_inodes.clone()).collect();
-    inodes.extend(record.switch.iter().flat_map(|switch| switch.namespaces.inodes));
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let process: PathBuf = entry.path();
-        let is_in = |kind: &str| {
-            let namespace = process.join("ns").join(kind).metadata();
-            namespace.is_ok_and(|meta| inodes.contains(&meta.ino()))
-        };
-        if is_in("net") || is_in("mnt") {
-            let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-            found.push(format!("process {} {}", entry.file_name().display(), name.trim()));
-        }
-    }
-    found
 }

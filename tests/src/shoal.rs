@@ -159,6 +159,19 @@ impl Host {
         Ok(output.stdout)
     }
 
+    /// Runs the command line with `--format json` and reads what it prints: one value, or one a line.
+    pub fn shoal_json<const N: usize>(&self, arguments: [&str; N]) -> Result<serde_json::Value> {
+        let mut words = arguments.to_vec();
+        words.extend(["--format", "json"]);
+        let text = self.shoal_with(&words)?;
+        let values = serde_json::Deserializer::from_str(&text).into_iter();
+        let mut values: Vec<serde_json::Value> =
+            values.collect::<Result<_, _>>().with_context(|| {
+                format!("`shoal {}` did not print JSON: {text}", arguments.join(" "))
+            })?;
+        Ok(if values.len() == 1 { values.remove(0) } else { values.into() })
+    }
+
     /// Runs the command line; it must fail, and what it says about it is returned.
     pub fn shoal_refuses<const N: usize>(&self, arguments: [&str; N]) -> Result<String> {
         let output = self.shoal_try(&arguments, COMMAND_BOUND)?;

@@ -36,15 +36,20 @@ impl Switch {
         Ok(Switch { namespaces, subnet, faults: Faults::default() })
     }
 
-    /// The address of a host.
+    /// The address that a host is given first.
     pub fn address(&self, host: usize) -> String {
         format!("10.{}.0.{}", self.subnet, 10 + host)
     }
 
+    /// Another address for a host, not used by any.
+    pub fn other_address(&self, host: usize) -> String {
+        format!("10.{}.0.{}", self.subnet, 110 + host)
+    }
+
     /// Plugs a host in: `eth0` there, a port here. The MAC address stays the host's own over restarts, as
     /// that of a real one would.
-    pub fn plug(&self, host: usize, inside: &Namespaces) -> Result<()> {
-        let (port, pid, address) = (port(host), inside.pid(), self.address(host));
+    pub fn plug(&self, host: usize, address: &str, inside: &Namespaces) -> Result<()> {
+        let (port, pid) = (port(host), inside.pid());
         let mac = format!("02:5a:00:{:02x}:00:{:02x}", self.subnet, 10 + host);
         // The old port goes with the old namespace, but some time later: take it away now.
         self.shell(&format!(

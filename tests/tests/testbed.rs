@@ -121,7 +121,10 @@ fn a_crashed_host_loses_everything_but_its_disk_and_comes_back_with_it() -> Resu
     ensure!(bed.host(0).docker(["info"]).is_err(), "a crashed engine answers");
     bed.wait_running("web", 1, secs(10))?;
 
-    bed.restart(0)?;
+    let address = bed.host(0).address().to_string();
+    bed.readdress(0)?;
+    ensure!(bed.host(0).address() != address);
+    bed.restart_together(&[0])?;
     wait_reach(&bed, 1, 0)?;
     // The engine remembers its containers, but nothing restarted them.
     ensure!(bed.running("web").total() == 1, "{}", bed.running("web"));

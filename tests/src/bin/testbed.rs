@@ -215,14 +215,11 @@ fn act(mut bed: Testbed, what: What) -> Result<()> {
 
 fn shell(bed: &Testbed, host: usize, command: Vec<String>) -> Result<()> {
     let host = bed.host(checked(bed, host)?);
-    let enter = host.enter()?;
-    let (program, rest) = enter.split_first().context("nsenter has a name")?;
     let command = if command.is_empty() { vec!["sh".to_string()] } else { command };
-    let failed = Command::new(program)
-        .args(rest)
-        .args(command)
-        .env("DOCKER_HOST", host.engine().url())
-        .exec();
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    let line = host.command_line(&words)?;
+    let failed =
+        Command::new(&line[0]).args(&line[1..]).env("DOCKER_HOST", host.engine().url()).exec();
     Err(failed).context("cannot start nsenter")
 }
 

@@ -95,9 +95,9 @@ fn main() -> Result<()> {
             let mut bed = Testbed::with(options)?;
             let figures = measure::measure(&mut bed, system.as_ref(), &plan)
                 .with_context(|| format!("round {round}, {}", system.name()))?;
-            bed.done()?;
             println!("round {round}, {}: {figures}", system.name());
             report.add(system.name(), figures);
+            bed.done()?;
         }
     }
     println!("\n{report}");
