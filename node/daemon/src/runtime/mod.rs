@@ -1,6 +1,6 @@
 //! The container runtimes: what carries out the core's [`RuntimeAction`]s and reports what it sees.
 //!
-//! There are two: `docker` talks to a Docker engine, `process` runs a service's command as plain
+//! There are two: [`docker`] talks to a Docker engine, `process` runs a service's command as plain
 //! child processes of the host. Both only do as they are told and both report over one bounded
 //! channel: the end of every action ([`Report::Done`]) and whatever changes unasked
 //! ([`Report::Event`]). Neither touches anything that does not carry this node's id *and* this
@@ -19,12 +19,21 @@ use node::runtime::{ActionId, ActionResult, RuntimeAction, RuntimeEvent};
 
 use crate::api::backend::{LogOptions, LogStream};
 
+pub mod docker;
+pub mod spec;
+
+mod admission;
+mod frames;
+mod ownership;
+mod reports;
+mod wallclock;
+
+pub use admission::{MAX_WAITING_ACTIONS, starts_at_once};
+pub use frames::LOG_QUEUE;
+
 /// How many reports wait for the loop. When it is full the runtime's tasks wait with theirs; nothing
 /// is dropped, and the engine is asked for less meanwhile.
 pub const REPORT_QUEUE: usize = 256;
-
-/// How many log frames are read ahead of a reader. When it is full the reading pauses.
-pub const LOG_QUEUE: usize = 64;
 
 /// Whose containers these are: the two ids that each of them must carry to be touched at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +81,7 @@ pub enum HostError {
 #[async_trait]
 pub trait Runtime: fmt::Debug + Send + Sync {
     /// Takes an action and returns at once. Its end comes as [`Report::Done`] with the same id.
-    /// More than `MAX_WAITING_ACTIONS` at a time are refused (as a failed result, not silently).
+    /// More than [`MAX_WAITING_ACTIONS`] at a time are refused (as a failed result, not silently).
     fn act(&self, id: ActionId, action: RuntimeAction);
 
     /// Asks the host what it has. Answers within 15 s, or with an error.

@@ -1,0 +1,127 @@
+//! The runtime that matters: containers of a Docker engine on this host.
+//!
+//! An action runs in a task of its own: [`create`] turns the spec into the engine's request, [`start`]
+//! and [`stop`] make the calls, [`image`] fetches what is missing. Meanwhile one task, [`watch`],
+//! follows the engine's events and its heartbeat. Whatever is reported of a container is a fresh and
+//! complete look at it ([`observe`]), never the event itself, so reports may be repeated or skipped
+//! and the last one is right.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use membership::id::TaskId;
+use node::runtime::{ActionId, ActionResult, RuntimeAction};
+use tokio::sync::mpsc;
+
+use self::engine::Engine;
+use self::image::Pulls;
+use self::observe::Order;
+use super::admission::{self, Admission};
+use super::reports::Reports;
+use super::{HostError, HostInfo, Owner, Report, Runtime};
+use crate::api::backend::{LogOptions, LogStream};
+
+mod create;
+mod engine;
+mod host;
+mod image;
+mod logs;
+mod observe;
+mod start;
+mod stop;
+mod watch;
+
+/// What the tasks of the runtime share.
+#[derive(Debug)]
+struct Shared {
+    owner: Owner,
+    engine: Engine,
+    reports: Reports,
+    admission: Admission,
+    order: Order,
+    pulls: Pulls,
+}
+
+/// Containers of the Docker engine behind one Unix socket.
+#[derive(Debug)]
+pub struct DockerRuntime {
+    shared: Arc<Shared>,
+    watch: tokio::task::JoinHandle<()>,
+}
+
+impl DockerRuntime {
+    /// Starts to watch the engine at `socket` for the containers of `owner`. The engine need not be
+    /// there yet: the first report says whether it is (`EngineBack` or `EngineLost`). Must be called
+    /// inside a tokio runtime.
+    pub fn start(socket: &Path, owner: Owner) -> (Self, mpsc::Receiver<Report>) {
+        let (reports, receiver) = Reports::new();
+        let shared = Arc::new(Shared {
+            owner,
+            engine: Engine::new(socket.to_owned()),
+            reports,
+            admission: Admission::new(),
+            order: Order::new(),
+            pulls: Pulls::new(),
+        });
+        let watch = tokio::spawn(watch::run(shared.clone()));
+        (Self { shared, watch }, receiver)
+    }
+
+    /// The engine's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.shared.engine.socket().to_owned()
+    }
+}
+
+impl Drop for DockerRuntime {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+#[async_trait]
+impl Runtime for DockerRuntime {
+    fn act(&self, id: ActionId, action: RuntimeAction) {
+        let shared = self.shared.clone();
+        let Some(place) = shared.admission.enter() else {
+            let result = admission::refused(&action);
+            tokio::spawn(async move { shared.reports.done(id, result).await });
+            return;
+        };
+        tokio::spawn(async move {
+            let turn = shared.admission.turn(&action).await;
+            match action {
+                RuntimeAction::Start(task) => start::start(&shared, id, &task, turn).await,
+                RuntimeAction::Stop { task, container, grace } => {
+                    let result = stop::stop(&shared, task, &container, grace).await;
+                    shared.reports.done(id, result).await;
+                }
+                RuntimeAction::Remove { task, container } => {
+                    let result = stop::remove(&shared, task, &container).await;
+                    shared.reports.done(id, result).await;
+                }
+                RuntimeAction::List => observe::list(&shared, id).await,
+            }
+            drop(place);
+        });
+    }
+
+    async fn host(&self) -> Result<HostInfo, HostError> {
+        host::host(&self.shared.engine).await
+    }
+
+    fn logs(&self, task: TaskId, options: LogOptions) -> LogStream {
+        logs::logs(self.shared.clone(), task, options)
+    }
+
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+}
+
+/// What an engine that could not be asked means for a stop.
+fn stop_failed(container: &str, error: &engine::CallError) -> ActionResult {
+    let message = format!("{container} may still be running: {error}");
+    ActionResult::StopFailed { message }
+}

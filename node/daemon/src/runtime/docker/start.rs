@@ -1,0 +1,202 @@
+//! Create and start: two calls, either of which may have been made by an earlier attempt.
+//!
+//! The container's name is unique on the host, which makes it a lock: when it is taken, by this very
+//! task, an earlier attempt got that far and this one goes on from there.
+
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder};
+use node::runtime::{ActionId, ActionResult, ContainerState, StartFailure, StartTask};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::engine::{CallError, WORK_DEADLINE};
+use super::image::ImageError;
+use super::{Shared, create, observe};
+
+/// Why a start ended early.
+struct Failed {
+    why: StartFailure,
+    message: String,
+}
+
+impl Failed {
+    fn new(why: StartFailure, message: impl Into<String>) -> Self {
+        Self { why, message: message.into() }
+    }
+
+    /// The engine said no to `doing`, which counts as `why`, or did not answer.
+    fn at(doing: &str, why: StartFailure, error: CallError) -> Self {
+        match error {
+            CallError::Refused { message, .. } => Self::new(why, format!("{doing}: {message}")),
+            other => Self::new(StartFailure::EngineUnavailable, format!("{doing}: {other}")),
+        }
+    }
+}
+
+/// Answers [`node::runtime::RuntimeAction::Start`]. `turn` is this start's place among those that the
+/// engine works on; it is given back while an image is fetched.
+pub(super) async fn start(
+    shared: &Shared,
+    id: ActionId,
+    task: &StartTask,
+    turn: Option<OwnedSemaphorePermit>,
+) {
+    let container = match run(shared, task, turn).await {
+        Ok(container) => container,
+        Err(Failed { why, message }) => {
+            shared.reports.done(id, ActionResult::StartFailed { why, message }).await;
+            return;
+        }
+    };
+    let _order = shared.order.hold(&container, task.task).await;
+    let result = match observe::look(shared, &container).await {
+        Ok(Some(found)) => ActionResult::Started(Box::new(found)),
+        Ok(None) => ActionResult::StartFailed {
+            why: StartFailure::DidNotStart,
+            message: format!("the container {container} is not this node's any more"),
+        },
+        Err(error) if error.is_missing() => ActionResult::StartFailed {
+            why: StartFailure::DidNotStart,
+            message: format!("the container {container} was removed while it started"),
+        },
+        Err(error) => ActionResult::StartFailed {
+            why: StartFailure::EngineUnavailable,
+            message: format!("{container} was started, and cannot be looked at: {error}"),
+        },
+    };
+    shared.reports.done(id, result).await;
+}
+
+/// Gives the id of a container that was started, now or by an earlier attempt.
+async fn run(
+    shared: &Shared,
+    task: &StartTask,
+    turn: Option<OwnedSemaphorePermit>,
+) -> Result<String, Failed> {
+    let body = create::request(shared.owner, task)
+        .map_err(|bad| Failed::new(StartFailure::BadSpec, bad.to_string()))?;
+    let (container, _turn) = match create(shared, &task.name, body.clone()).await {
+        Ok(container) => (container, turn),
+        Err(error) if is_name_taken(&error) => match earlier(shared, task).await? {
+            Earlier::Created(container) => (container, turn),
+            Earlier::WentFurther(container) => return Ok(container),
+        },
+        Err(error) if is_image_missing(&error) => {
+            drop(turn);
+            let body = with_image(shared, body).await?;
+            let turn = shared.admission.start_turn().await;
+            let created = create(shared, &task.name, body).await;
+            (created.map_err(not_created)?, turn)
+        }
+        Err(error) => return Err(not_created(error)),
+    };
+    let name = container.clone();
+    let started = shared
+        .engine
+        .call("start a container", WORK_DEADLINE, |docker| async move {
+            docker.start_container(&name, None).await
+        })
+        .await;
+    match started {
+        Ok(()) => Ok(container),
+        Err(error) => {
+            // An engine that said no leaves a container that nobody will ever start. One that did not
+            // answer may be starting it: that one is found by the next listing.
+            if matches!(error, CallError::Refused { .. }) {
+                discard(shared, &container).await;
+            }
+            Err(Failed::at("starting container failed", StartFailure::DidNotStart, error))
+        }
+    }
+}
+
+async fn create(
+    shared: &Shared,
+    name: &str,
+    body: ContainerCreateBody,
+) -> Result<String, CallError> {
+    let options = CreateContainerOptionsBuilder::default().name(name).build();
+    let created = shared
+        .engine
+        .call("create a container", WORK_DEADLINE, |docker| async move {
+            docker.create_container(Some(options), body).await
+        })
+        .await?;
+    for warning in &created.warnings {
+        tracing::warn!(container = name, warning, "the engine warns");
+    }
+    Ok(created.id)
+}
+
+fn not_created(error: CallError) -> Failed {
+    // An engine that fails by itself (status 500) may do better next time; one that says the request
+    // is wrong will not.
+    let why = match &error {
+        CallError::Refused { status: 500.., .. } => StartFailure::DidNotStart,
+        _ => StartFailure::BadSpec,
+    };
+    Failed::at("creating container failed", why, error)
+}
+
+fn is_name_taken(error: &CallError) -> bool {
+    error.is_conflict() && error.to_string().contains("already in use by container")
+}
+
+fn is_image_missing(error: &CallError) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    error.is_missing() && (text.contains("no such image") || text.contains("manifest"))
+}
+
+async fn with_image(
+    shared: &Shared,
+    body: ContainerCreateBody,
+) -> Result<ContainerCreateBody, Failed> {
+    let image = body.image.clone().unwrap_or_default();
+    match shared.pulls.fetch(&shared.engine, &image).await {
+        Ok(image) => Ok(ContainerCreateBody { image: Some(image), ..body }),
+        Err(ImageError::Missing(message)) => Err(Failed::new(StartFailure::NoSuchImage, message)),
+        Err(ImageError::Engine(error)) => {
+            Err(Failed::at("fetching the image failed", StartFailure::NoSuchImage, error))
+        }
+    }
+}
+
+/// How far an earlier attempt of the same task got.
+enum Earlier {
+    Created(String),
+    WentFurther(String),
+}
+
+async fn earlier(shared: &Shared, task: &StartTask) -> Result<Earlier, Failed> {
+    let name = &task.name;
+    match observe::look(shared, name).await {
+        Ok(Some(found)) if found.task == task.task => Ok(match found.state {
+            ContainerState::Created => Earlier::Created(found.container),
+            _ => Earlier::WentFurther(found.container),
+        }),
+        Ok(_) => Err(Failed::new(
+            StartFailure::DidNotStart,
+            format!(
+                "a container named {name} is on this host already and is not this task's: shoal does not touch it. Remove it with 'docker rm {name}'"
+            ),
+        )),
+        Err(error) => Err(Failed::at(
+            "looking at an earlier attempt failed",
+            StartFailure::DidNotStart,
+            error,
+        )),
+    }
+}
+
+async fn discard(shared: &Shared, container: &str) {
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    let name = container.to_owned();
+    let removed = shared
+        .engine
+        .call("remove a container", WORK_DEADLINE, |docker| async move {
+            docker.remove_container(&name, Some(options)).await
+        })
+        .await;
+    if let Err(error) = removed {
+        tracing::warn!(container, %error, "a container that did not start was left behind");
+    }
+}
