@@ -15,11 +15,19 @@
 
 pub mod config;
 pub mod dial;
+mod digest;
 pub mod facts;
+mod guard;
 pub mod handle;
+mod hello;
+pub mod host;
 pub mod identity;
+mod keyspace;
 pub mod report;
+mod run;
+pub mod signature;
 pub mod stats;
+mod tls;
 pub mod token;
 
 pub use config::{Config, Pace, StartError};
@@ -27,5 +35,6 @@ pub use dial::DialError;
 pub use handle::{Gossip, GossipHandle, PublishError, SendError};
 pub use identity::{KeyError, NodeKey, node_id_of};
 pub use report::{DisconnectReason, FromGossip, HostAnswer};
+pub use signature::{KeySigner, Signer, Unsigned};
 pub use stats::{ConnectionStats, Stats};
-pub use token::{Token, TokenError};
+pub use token::{Token, TokenError, TokenFileError};

@@ -38,9 +38,9 @@ pub enum FromGossip {
     /// A seed that is a member answered; reported once for each success after a failure.
     SeedJoined { seed: String, peer: NodeId },
     /// chitchat's task ended and may only be started again under an incarnation that was never used:
-    /// draw one, persist it and hand it to [`crate::GossipHandle::set_incarnation`]. Until then
-    /// facts travel by push alone.
-    IncarnationNeeded { reason: String },
+    /// draw one greater than `above`, persist it and hand it to
+    /// [`crate::GossipHandle::set_incarnation`]. Until then facts travel by push alone.
+    IncarnationNeeded { reason: String, above: Incarnation },
     /// chitchat runs again under the new incarnation and holds what had been published before: the
     /// core may publish all its facts again under the new incarnation.
     Restarted { incarnation: Incarnation },
