@@ -95,6 +95,14 @@ pub enum StartError {
         "this node's key cannot be used for TLS ({reason}): it is damaged, restore it from a backup or remove the data directory to start as a new node"
     )]
     Key { reason: String },
-    #[error("chitchat did not start: {reason}")]
-    Chitchat { reason: String },
+}
+
+impl StartError {
+    /// What a failed bind of `addr` means.
+    pub(crate) fn listen(addr: SocketAddr) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| match source.kind() {
+            std::io::ErrorKind::AddrInUse => Self::AddressInUse { addr },
+            _ => Self::Listen { addr, source },
+        }
+    }
 }

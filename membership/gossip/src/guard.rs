@@ -24,7 +24,7 @@ use crate::digest::{self, Entry, MAX_CHITCHAT_BYTES};
 pub const FULL_PACE_MEMBERS: usize = 32;
 
 /// The interval grows at most by this factor.
-pub const SLOWEST: usize = 30;
+pub(crate) const SLOWEST: usize = 30;
 
 /// How much of chitchat's largest message a digest may fill. The rest lets every answer carry news.
 /// One entry has 41 bytes, the 25 of a node's id and 12 more with IPv6: room for 969 members

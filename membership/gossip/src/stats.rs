@@ -48,6 +48,8 @@ pub struct Drops {
     pub malformed: u64,
     /// Facts with a wrong signature or under another node's name.
     pub forged_facts: u64,
+    /// Datagrams beyond what one peer may send in a second.
+    pub flooded: u64,
     /// Connections refused at the handshake or the greeting.
     pub refused: u64,
     /// Digest entries of chitchat for more members than a group holds, or under wrong names.
