@@ -57,7 +57,7 @@ impl Gossip {
         for seed in &config.seeds {
             check_seed(seed)?;
         }
-        let key = Arc::new(config.key);
+        let key = config.key;
         let roles = tls::roles(&key, &config.token).map_err(|reason| StartError::Key { reason })?;
         let (endpoint, client) = bind(config.listen, &key, roles, config.pace)?;
         let listen = StartError::listen(config.listen);

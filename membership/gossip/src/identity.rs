@@ -10,6 +10,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use membership::id::NodeId;
 use ring::rand::SystemRandom;
@@ -50,8 +51,13 @@ pub enum KeyError {
     Randomness,
 }
 
-/// The private key of one node.
+/// The private key of one node. Clones share it.
+#[derive(Clone)]
 pub struct NodeKey {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     pair: Ed25519KeyPair,
     pkcs8: Vec<u8>,
     public: [u8; PUBLIC_KEY_BYTES],
@@ -80,7 +86,7 @@ impl NodeKey {
             Ok(bytes) => Self::from_pkcs8(&bytes).ok_or(KeyError::Damaged { path }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let key = Self::generate()?;
-                write_secret(&path, &key.pkcs8)
+                write_secret(&path, key.pkcs8())
                     .map_err(|source| KeyError::Write { path, source })?;
                 Ok(key)
             }
@@ -91,23 +97,24 @@ impl NodeKey {
     fn from_pkcs8(bytes: &[u8]) -> Option<Self> {
         let pair = Ed25519KeyPair::from_pkcs8(bytes).ok()?;
         let public: [u8; PUBLIC_KEY_BYTES] = pair.public_key().as_ref().try_into().ok()?;
-        Some(Self { pair, pkcs8: bytes.to_vec(), id: node_id_of(&public), public })
+        let inner = Inner { pair, pkcs8: bytes.to_vec(), id: node_id_of(&public), public };
+        Some(Self { inner: Arc::new(inner) })
     }
 
     pub fn id(&self) -> NodeId {
-        self.id
+        self.inner.id
     }
 
     pub fn public_key(&self) -> &[u8; PUBLIC_KEY_BYTES] {
-        &self.public
+        &self.inner.public
     }
 
     pub(crate) fn pkcs8(&self) -> &[u8] {
-        &self.pkcs8
+        &self.inner.pkcs8
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> ring::signature::Signature {
-        self.pair.sign(message)
+        self.inner.pair.sign(message)
     }
 
     /// 32 bytes that only this node knows and that are the same at each start, for `purpose`.
@@ -116,14 +123,14 @@ impl NodeKey {
         hash.update(b"shoal node key, ");
         hash.update(purpose.as_bytes());
         hash.update([0]);
-        hash.update(&self.pkcs8);
+        hash.update(self.pkcs8());
         hash.finalize().into()
     }
 }
 
 impl fmt::Debug for NodeKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NodeKey of {}", self.id)
+        write!(f, "NodeKey of {}", self.id())
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use membership::fact::SignedFact;
 use membership::id::NodeId;
@@ -36,7 +36,7 @@ pub trait Signer: Send + Sync + fmt::Debug {
 
 /// Signs with a node's key.
 pub struct KeySigner {
-    key: Arc<NodeKey>,
+    key: NodeKey,
     seen: Mutex<Seen>,
 }
 
@@ -56,7 +56,7 @@ impl Seen {
 }
 
 impl KeySigner {
-    pub fn new(key: Arc<NodeKey>) -> Self {
+    pub fn new(key: NodeKey) -> Self {
         Self { key, seen: Mutex::default() }
     }
 }
@@ -147,8 +147,8 @@ mod tests {
 
     #[test]
     fn any_change_or_another_signer_breaks_the_signature() {
-        let ours = KeySigner::new(Arc::new(NodeKey::generate().unwrap()));
-        let theirs = KeySigner::new(Arc::new(NodeKey::generate().unwrap()));
+        let ours = KeySigner::new(NodeKey::generate().unwrap());
+        let theirs = KeySigner::new(NodeKey::generate().unwrap());
         let mut good = fact(ours.node());
         ours.sign(&mut good);
         // Twice each: the second answer comes from what is remembered.

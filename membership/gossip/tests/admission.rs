@@ -194,7 +194,7 @@ fn outsider(names: &[&[u8]]) -> quinn::Endpoint {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Recorder(provider, Default::default())))
+        .with_custom_certificate_verifier(Arc::new(Recorder(provider)))
         .with_no_client_auth();
     tls.alpn_protocols = names.iter().map(|name| name.to_vec()).collect();
     let quic = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
@@ -205,7 +205,7 @@ fn outsider(names: &[&[u8]]) -> quinn::Endpoint {
 
 /// Fails the test when it is shown a certificate.
 #[derive(Debug)]
-struct Recorder(Arc<rustls::crypto::CryptoProvider>, std::sync::atomic::AtomicBool);
+struct Recorder(Arc<rustls::crypto::CryptoProvider>);
 
 impl rustls::client::danger::ServerCertVerifier for Recorder {
     fn verify_server_cert(

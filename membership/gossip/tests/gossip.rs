@@ -105,11 +105,13 @@ async fn a_node_started_with_an_old_number_asks_for_a_later_one_and_recovers() {
     assert_eq!(above, Incarnation(9));
     b.handle.publish(b.fact(10, 1, FactKey::Health, b"ten")).unwrap();
     b.handle.set_incarnation(Incarnation(10));
-    b.wait("the new start", |report| match report {
-        FromGossip::Restarted { incarnation } => Some(assert_eq!(incarnation, Incarnation(10))),
-        _ => None,
-    })
-    .await;
+    let incarnation = b
+        .wait("the new start", |report| match report {
+            FromGossip::Restarted { incarnation } => Some(incarnation),
+            _ => None,
+        })
+        .await;
+    assert_eq!(incarnation, Incarnation(10));
     let fact = fact_of(&mut a, b_id, FactKey::Health).await;
     assert_eq!(fact.value.as_deref(), Some(&b"ten"[..]));
     assert_eq!(b.handle.stats().chitchat_restarts, 1);

@@ -237,7 +237,7 @@ fn text(fact: &SignedFact) -> String {
 }
 
 fn keys() -> Arc<KeySigner> {
-    Arc::new(KeySigner::new(Arc::new(NodeKey::generate().unwrap())))
+    Arc::new(KeySigner::new(NodeKey::generate().unwrap()))
 }
 
 #[tokio::test(start_paused = true)]
@@ -304,12 +304,8 @@ async fn a_message_that_kills_chitchat_costs_an_incarnation_and_no_facts() {
     let mut mole = Rogue::new(9, &net).await;
     // A delta whose highest version lies below its own keys: an assertion in chitchat.
     mole.send(a.addr, &ack(a.node, 4, addr(1), ("health", "x", 900), Some(600))).await;
-    let above = loop {
-        match timeout(Duration::from_secs(10), a.reports.recv()).await.unwrap().unwrap() {
-            FromGossip::IncarnationNeeded { above, .. } => break above,
-            other => panic!("{other:?}"),
-        }
-    };
+    let asked = timeout(Duration::from_secs(10), a.reports.recv()).await.unwrap().unwrap();
+    let FromGossip::IncarnationNeeded { above, .. } = asked else { panic!("{asked:?}") };
     assert_eq!(above, Incarnation(4));
     // Nothing happens under the spent number.
     a.facts.set_incarnation(Incarnation(4));
