@@ -3,7 +3,7 @@
 //! What everything else is passed through with is in `passthrough`. The engine's versions are learnt in
 //! the background and read from memory, so that an engine that hangs holds up no Swarm command.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::RwLock;
 use std::time::Duration;
 
@@ -193,9 +193,5 @@ impl Engine {
             Some(socket) => EngineError::Silent { socket: socket.clone(), reason },
             None => EngineError::None,
         }
-    }
-
-    pub(super) fn socket(&self) -> Option<&Path> {
-        self.socket.as_deref()
     }
 }

@@ -1,6 +1,8 @@
 //! The API as clients see it: exact status codes, bodies and headers, over a real socket, with a node
 //! in memory behind it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod fake;
 mod server;
 
