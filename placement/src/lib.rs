@@ -49,3 +49,6 @@ pub use plan::{CHOICES, Held, Plan, plan};
 pub use rebalance::{Pull, misplaced, pull};
 pub use refusal::{Refusal, RefusalKind};
 pub use request::{HostPort, MaxPerNode, Platform, Preference, Protocol, Request};
+
+#[cfg(test)]
+mod tests;
