@@ -63,6 +63,7 @@ impl<'c> Batch<'c> {
         for orphan in orphans {
             steps.insert(*orphan, Step::Orphan);
         }
+        let mut settled = 0;
         for (slot, holder) in held {
             let Some(at) = cluster.index(holder.node) else {
                 // Held by somebody outside the view: nothing to count, and not ours to place.
@@ -71,6 +72,7 @@ impl<'c> Batch<'c> {
             };
             if holder.settled {
                 steps.remove(slot);
+                settled += 1;
                 own[at as usize].count += 1;
                 if cluster.is_open(at) {
                     spread.count(at);
@@ -83,7 +85,8 @@ impl<'c> Batch<'c> {
                 }
             }
         }
-        let fair = Fair::new(&totals, request, steps.len() as i64);
+        let batch = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+        let fair = Fair::new(&totals, request, batch, settled + u64::from(batch));
         let floors = vec![None; spread.leaves()];
         Self { cluster, request, steps, spread, floors, own, fair, order: Vec::new(), stuck: None }
     }
@@ -118,11 +121,14 @@ impl<'c> Batch<'c> {
             return None;
         }
         let weight = self.cluster.weight(at);
+        let over = self.fair.is_over(self.cluster, self.request, at, own);
+        let full = over && (own.count > 0 || !self.fair.entitles(weight));
         Some(Shelf {
             at_limit: matches!(self.request.max_per_node,
                 Some(MaxPerNode::Soft(limit)) if own.count >= limit),
-            level: Shelf::level(own.count, weight),
-            over: self.fair.is_over(self.cluster, self.request, at, own),
+            full,
+            level: if full { 0 } else { Shelf::level(own.count, weight) },
+            over,
             weight,
         })
     }

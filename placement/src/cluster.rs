@@ -70,6 +70,9 @@ pub struct Cluster {
     /// In the order of ids.
     hosts: Vec<Host>,
     loads: Vec<Load>,
+    ids: Vec<NodeId>,
+    /// For each value of an id's first bits the first host that has it or a greater one.
+    starts: Vec<Index>,
     pub(crate) keys: Vec<u64>,
     pub(crate) weights: Vec<u32>,
     /// Index into `zones`.
@@ -91,6 +94,7 @@ pub(crate) struct Zone {
 /// Sums over a set of hosts, for averages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
+    pub(crate) hosts: u64,
     pub(crate) weight: u64,
     pub(crate) capacity: Resources,
     pub(crate) reserved: Resources,
@@ -99,6 +103,7 @@ pub(crate) struct Totals {
 
 impl Totals {
     pub(crate) fn add_host(&mut self, host: &Host, weight: u32, load: &Load) {
+        self.hosts += 1;
         self.weight = self.weight.saturating_add(u64::from(weight));
         self.capacity = plus(self.capacity, host.capacity, 1);
         self.add_load(load);
@@ -131,6 +136,8 @@ impl Cluster {
         names.dedup();
         let hosts: Vec<Host> = hosts.into_values().collect();
         let mut cluster = Self {
+            ids: hosts.iter().map(|host| host.id).collect(),
+            starts: starts(&hosts),
             loads: vec![Load::default(); hosts.len()],
             keys: hosts.iter().map(|host| node_key(host.id)).collect(),
             weights: hosts.iter().map(Host::weight).collect(),
@@ -214,8 +221,11 @@ impl Cluster {
     }
 
     pub(crate) fn index(&self, node: NodeId) -> Option<Index> {
-        let at = self.hosts.binary_search_by_key(&node, |host| host.id).ok()?;
-        Index::try_from(at).ok()
+        let first = first_bits(node, self.starts.len().checked_sub(2)?);
+        // Ids are digests and so spread evenly: about one host has the same first bits.
+        let range = self.starts[first] as usize..self.starts[first + 1] as usize;
+        let at = self.ids[range.clone()].binary_search(&node).ok()?;
+        Index::try_from(range.start + at).ok()
     }
 
     pub(crate) fn indexes(&self) -> Range<Index> {
@@ -232,7 +242,7 @@ impl Cluster {
     }
 
     pub(crate) fn id(&self, at: Index) -> NodeId {
-        self.hosts[at as usize].id
+        self.ids[at as usize]
     }
 
     pub(crate) fn weight(&self, at: Index) -> u32 {
@@ -242,6 +252,22 @@ impl Cluster {
     pub(crate) fn is_open(&self, at: Index) -> bool {
         self.hosts[at as usize].accepts == Accepts::Yes
     }
+}
+
+/// As many of an id's first bits as tell `most + 1` (a power of two) values apart.
+fn first_bits(node: NodeId, most: usize) -> usize {
+    let bits = usize::BITS - most.leading_zeros();
+    (node.0 >> 64).checked_shr(64 - bits).unwrap_or(0) as usize
+}
+
+fn starts(hosts: &[Host]) -> Vec<Index> {
+    let values = hosts.len().next_power_of_two();
+    let mut starts = Vec::with_capacity(values + 1);
+    for value in 0..=values {
+        let at = hosts.partition_point(|host| first_bits(host.id, values - 1) < value);
+        starts.push(at as Index);
+    }
+    starts
 }
 
 /// The place of a name that is in the sorted list.

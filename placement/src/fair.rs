@@ -6,7 +6,7 @@
 //! to its capacity (for tasks: to its weight). The bound lies [`SLACK`] above it (consistent hashing
 //! with bounded loads, Mirrokni et al. 2016), and is soft: beyond it a host is asked later, not never.
 //!
-//! Averages are rounded to five significant bits, fullness to 1/64: small differences between the loads
+//! Averages are rounded to six significant bits, fullness to 1/64: small differences between the loads
 //! that two nodes see change nothing.
 
 use crate::cluster::{Cluster, Index, Totals, plus};
@@ -34,13 +34,16 @@ pub(crate) struct Fair {
     /// How full a host with its fair share of tasks counts, in [`STEPS`]: as full as the cluster's
     /// fullest dimension, and at least half. So tasks decide where little is reserved.
     scale: u64,
+    /// From this weight on a host is entitled to a replica.
+    least_entitled: u64,
 }
 
 impl Fair {
     /// `totals` without the unsettled replicas of the batch; `batch` replicas are added to them.
-    pub(crate) fn new(totals: &Totals, request: &Request, batch: i64) -> Self {
-        let reserved = plus(totals.reserved, request.resources, batch);
-        let tasks = totals.tasks.saturating_add(batch.unsigned_abs());
+    /// `replicas` is the size of the service, the batch included.
+    pub(crate) fn new(totals: &Totals, request: &Request, batch: u32, replicas: u64) -> Self {
+        let reserved = plus(totals.reserved, request.resources, i64::from(batch));
+        let tasks = totals.tasks.saturating_add(u64::from(batch));
         let cpu = ratio(reserved.cpu_milli, totals.capacity.cpu_milli);
         let memory = ratio(reserved.memory_bytes, totals.capacity.memory_bytes);
         let fullest = cpu.max(memory).unwrap_or(0);
@@ -49,7 +52,20 @@ impl Fair {
             memory,
             tasks: ratio(tasks, totals.weight).unwrap_or(0),
             scale: (fullest >> (FRACTION - 6)).clamp(STEPS / 2, STEPS),
+            least_entitled: if replicas <= totals.hosts {
+                0
+            } else {
+                totals.weight.div_ceil(replicas.saturating_mul(2))
+            },
         }
+    }
+
+    /// Whether a host gets its first replica of the service even above the soft bound: always if there
+    /// are as many hosts as replicas, so that a small service stands on as many hosts as it can; of a
+    /// larger one if its share in it is half a replica or more, so that the smallest hosts are not
+    /// filled up by every large service's first.
+    pub(crate) fn entitles(&self, weight: u32) -> bool {
+        u64::from(weight) >= self.least_entitled
     }
 
     /// True if one more replica would lift the host over its soft bound.
@@ -90,10 +106,9 @@ impl Fair {
         let capacity = cluster.host_at(at).capacity;
         let reserved = reserved(cluster, request, at, own);
         let fair = u128::from(cluster.weight(at)) * u128::from(self.tasks);
-        // At most 2^64 * 2^6 * 2^14 * 2^32: fits.
-        let tasks =
-            (u128::from(tasks(cluster, at, own)) * u128::from(self.scale * FINE)) << FRACTION;
-        let by_tasks = u64::try_from(tasks / fair.max(1)).unwrap_or(u64::MAX);
+        let tasks = u128::from(tasks(cluster, at, own)) * u128::from(self.scale * FINE);
+        // The tasks of one host come nowhere near 2^64, which keeps this below 2^128.
+        let by_tasks = quotient(tasks << FRACTION, fair.max(1));
         by_tasks
             .max(share(reserved.cpu_milli, capacity.cpu_milli))
             .max(share(reserved.memory_bytes, capacity.memory_bytes))
@@ -104,14 +119,14 @@ fn tasks(cluster: &Cluster, at: Index, own: Own) -> u64 {
     crate::cluster::shifted(u64::from(cluster.load_at(at).tasks), 1, own.shift)
 }
 
-/// `part / whole` in 2^-32, rounded up to five significant bits; `None` if there is no whole.
+/// `part / whole` in 2^-32, rounded up to six significant bits; `None` if there is no whole.
 fn ratio(part: u64, whole: u64) -> Option<u64> {
     if whole == 0 {
         return None;
     }
     let exact = (u128::from(part) << FRACTION).div_ceil(u128::from(whole));
-    let exact = u64::try_from(exact).unwrap_or(u64::MAX >> 6);
-    let shift = (u64::BITS - exact.leading_zeros()).saturating_sub(5);
+    let exact = u64::try_from(exact).unwrap_or(u64::MAX >> 7);
+    let shift = (u64::BITS - exact.leading_zeros()).saturating_sub(6);
     Some(exact.div_ceil(1 << shift).saturating_mul(1 << shift))
 }
 
@@ -129,6 +144,13 @@ fn share(part: u64, whole: u64) -> u64 {
     if whole == 0 {
         return 0;
     }
-    u64::try_from(u128::from(part) * u128::from(STEPS * FINE) / u128::from(whole))
-        .unwrap_or(u64::MAX)
+    quotient(u128::from(part) * u128::from(STEPS * FINE), u128::from(whole))
+}
+
+/// `a / b`; the narrow division is several times quicker, and nearly always enough.
+fn quotient(a: u128, b: u128) -> u64 {
+    match (u64::try_from(a), u64::try_from(b)) {
+        (Ok(a), Ok(b)) => a / b,
+        _ => u64::try_from(a / b).unwrap_or(u64::MAX),
+    }
 }

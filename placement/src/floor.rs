@@ -20,6 +20,9 @@ use crate::plan::CHOICES;
 pub(crate) struct Shelf {
     /// At the soft limit per node.
     pub(crate) at_limit: bool,
+    /// Over the soft bound, and not entitled to its first replica. Full hosts are on one level: load
+    /// decides among them.
+    pub(crate) full: bool,
     pub(crate) level: u64,
     /// One more would lift it over the soft bound.
     pub(crate) over: bool,
@@ -33,8 +36,8 @@ impl Shelf {
     }
 
     /// Two shelves of one rung are raced together.
-    fn rung(&self) -> (bool, u64, bool) {
-        (self.at_limit, self.level, self.over)
+    pub(crate) fn rung(&self) -> (bool, bool, u64, bool) {
+        (self.at_limit, self.full, self.level, self.over)
     }
 }
 

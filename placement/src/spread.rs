@@ -36,7 +36,7 @@ struct Group {
 }
 
 /// The tree for one request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Spread<'c> {
     groups: Vec<Group>,
     /// From the top to the zone, for each leaf.
@@ -107,10 +107,20 @@ impl<'c> Spread<'c> {
     /// Counts one replica on a host.
     pub(crate) fn count(&mut self, at: Index) {
         if let Some(leaf) = self.leaf_of(at) {
-            for id in &self.paths[leaf] {
-                self.groups[*id as usize].count += 1;
-            }
+            self.count_in(leaf);
         }
+    }
+
+    /// Counts one replica on some host of a leaf.
+    pub(crate) fn count_in(&mut self, leaf: usize) {
+        for id in &self.paths[leaf] {
+            self.groups[*id as usize].count += 1;
+        }
+    }
+
+    /// The leaf that is due next.
+    pub(crate) fn first(&self) -> Option<usize> {
+        self.inhabited().min_by(|a, b| self.compare(*a, *b))
     }
 
     /// The leaf of a host; `None` if it does not suit the request.
@@ -135,8 +145,13 @@ impl<'c> Spread<'c> {
     /// Puts the leaves in the order in which they are due, the one that is behind first.
     pub(crate) fn order(&self, leaves: &mut Vec<usize>) {
         leaves.clear();
-        leaves.extend(0..self.paths.len());
+        leaves.extend(self.inhabited());
         leaves.sort_unstable_by(|a, b| self.compare(*a, *b));
+    }
+
+    /// Without the zones whose hosts are all closed.
+    fn inhabited(&self) -> impl Iterator<Item = usize> {
+        (0..self.paths.len()).filter(|leaf| !self.members[*leaf].is_empty())
     }
 
     fn compare(&self, a: usize, b: usize) -> Ordering {

@@ -49,7 +49,9 @@ pub(crate) fn naive_plan(
     }
     let mut slots: Vec<u32> = starting.keys().chain(orphans).copied().collect();
     slots.sort_unstable();
-    let fair = Fair::new(&totals, request, slots.len() as i64);
+    let settled = held.values().filter(|held| held.settled).count();
+    let replicas = (settled + slots.len()) as u64;
+    let fair = Fair::new(&totals, request, slots.len() as u32, replicas);
     let mut naive = Naive { cluster, request, suited, own, fair };
     let mut plan = BTreeMap::new();
     for slot in slots {
@@ -105,10 +107,21 @@ impl Naive<'_> {
         let over = |at| self.fair.is_over(self.cluster, self.request, at, self.own[&at]);
         let (count, weight) =
             (|at| u128::from(self.own[&at].count), |at| u128::from(self.cluster.weight(at)));
+        let full = |at| {
+            let entitled = count(at) == 0 && self.fair.entitles(self.cluster.weight(at));
+            over(at) && !entitled
+        };
         at_limit(a)
             .cmp(&at_limit(b))
             .then_with(|| self.compare_groups(a, b))
-            .then_with(|| (count(a) * weight(b)).cmp(&(count(b) * weight(a))))
+            .then_with(|| full(a).cmp(&full(b)))
+            .then_with(|| {
+                if full(a) {
+                    Ordering::Equal
+                } else {
+                    (count(a) * weight(b)).cmp(&(count(b) * weight(a)))
+                }
+            })
             .then_with(|| over(a).cmp(&over(b)))
     }
 
