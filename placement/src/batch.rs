@@ -1,5 +1,6 @@
 //! One service's batch in progress: what is counted so far, and who comes next.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -129,7 +130,7 @@ impl<'c> Batch<'c> {
             full,
             level: if full { 0 } else { Shelf::level(own.count, weight) },
             over,
-            weight,
+            weight: Reverse(weight),
         })
     }
 

@@ -9,6 +9,7 @@
 //! The keys of a shelf lie side by side in memory, because the race over them is where the time of a
 //! large plan goes.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::cluster::Index;
@@ -26,7 +27,8 @@ pub(crate) struct Shelf {
     pub(crate) level: u64,
     /// One more would lift it over the soft bound.
     pub(crate) over: bool,
-    pub(crate) weight: u32,
+    /// The heaviest first: they set the bar for the others.
+    pub(crate) weight: Reverse<u32>,
 }
 
 impl Shelf {
@@ -129,9 +131,7 @@ impl Floor {
                 first.clear();
             }
             current = Some(shelf.rung());
-            hosts.race(seed, shelf.weight, skip, &mut first);
-            first.sort_unstable_by_key(|finalist| (finalist.race, finalist.at));
-            first.truncate(CHOICES);
+            hosts.race(seed, shelf.weight.0, skip, &mut first);
         }
         first.is_empty() || rung(&mut first)
     }
@@ -143,12 +143,15 @@ impl Hosts {
         self.indexes.push(at);
     }
 
-    /// Adds the first [`CHOICES`] of this shelf. Within one weight the order of the race is the order
-    /// of the hashes, so the logarithm is only taken for those.
-    fn race(&self, seed: u64, weight: u32, skip: &[Index], into: &mut Vec<Finalist>) {
+    /// Merges the first of this shelf into the first [`CHOICES`] of its rung. Within one weight the
+    /// order of the race is the order of the hashes, so the logarithm is only taken for those.
+    fn race(&self, seed: u64, weight: u32, skip: &[Index], first: &mut Vec<Finalist>) {
         let mut best = [(0u64, 0u32); CHOICES];
         let mut found = 0;
-        let mut bar = 0;
+        let mut bar = match first.get(CHOICES - 1) {
+            Some(last) => last.race.bar(weight),
+            None => 0,
+        };
         for (place, key) in self.keys.iter().enumerate() {
             let hash = draw(seed, *key);
             if hash < bar || !skip.is_empty() && skip.contains(&self.indexes[place]) {
@@ -166,12 +169,18 @@ impl Hosts {
             best[hole] = (hash, place as u32);
             found = (found + 1).min(CHOICES);
             if found == CHOICES {
-                bar = best[CHOICES - 1].0;
+                bar = bar.max(best[CHOICES - 1].0);
             }
         }
-        into.extend(best[..found].iter().map(|(hash, place)| Finalist {
-            race: Race::at(*hash, weight),
-            at: self.indexes[*place as usize],
-        }));
+        for (hash, place) in &best[..found] {
+            let at = self.indexes[*place as usize];
+            let finalist = Finalist { race: Race::at(*hash, weight), at };
+            let place = first.partition_point(|other| (other.race, other.at) < (finalist.race, at));
+            if place >= CHOICES {
+                break;
+            }
+            first.insert(place, finalist);
+            first.truncate(CHOICES);
+        }
     }
 }

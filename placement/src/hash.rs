@@ -32,6 +32,12 @@ pub fn race(service: ServiceId, slot: u32, node: NodeId, weight: u32) -> Race {
 }
 
 impl Race {
+    /// A hash below which nobody of this weight comes before `self`. Found by the table alone, so it is
+    /// a little too low, never too high.
+    pub(crate) fn bar(self, weight: u32) -> u64 {
+        hash_before(self.arrival.saturating_add(1).saturating_mul(u64::from(weight.max(1))))
+    }
+
     pub(crate) fn at(hash: u64, weight: u32) -> Self {
         Self { arrival: arrival(hash) / u64::from(weight.max(1)), miss: !hash }
     }
@@ -142,4 +148,82 @@ pub(crate) fn arrival(hash: u64) -> u64 {
     let low = LOG2[step];
     let rise = (u128::from(LOG2[step + 1] - low) * u128::from(rest)) >> 48;
     ((u64::from(whole) + 1) << FRACTION) - low - rise as u64
+}
+
+/// Every lower hash arrives at `arrival` or later.
+fn hash_before(arrival: u64) -> u64 {
+    let whole = (arrival >> FRACTION) as u32;
+    // log2 of the digits must reach this; the table gives the last step that does not exceed it.
+    let reach = (1 << FRACTION) - (arrival & ((1 << FRACTION) - 1));
+    let step = LOG2.partition_point(|log| *log <= reach).saturating_sub(1) as u128;
+    let hash = ((128 + step) << 56).checked_shr(whole).unwrap_or(0);
+    u64::try_from(hash).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn arrivals_fall_as_hashes_rise(a: u64, b: u64) {
+            let (low, high) = (a.min(b), a.max(b));
+            prop_assert!(arrival(low) >= arrival(high));
+            prop_assert!(arrival(low) <= 64 << FRACTION);
+        }
+
+        #[test]
+        fn nobody_below_the_bar_comes_before(hash: u64, other: u64, w in 1..1u32 << 28, v in 1..1u32 << 28) {
+            let race = Race::at(hash, w);
+            let bar = race.bar(v);
+            if other < bar {
+                prop_assert!(Race::at(other, v) > race);
+            }
+            // Not uselessly low either: one step of the table below nobody is kept out for nothing.
+            if w == v {
+                prop_assert!(bar >= hash - (hash >> 6).min(hash));
+            }
+        }
+
+        /// Against the exact logarithm; floating point is good enough to judge, not to decide.
+        #[test]
+        fn the_logarithm_is_right(hash in 1u64..) {
+            let exact = 64.0 - (hash as f64).log2();
+            let ours = arrival(hash) as f64 / (1u64 << FRACTION) as f64;
+            prop_assert!((ours - exact).abs() < 1.3e-5, "{} is {}, not {}", hash, ours, exact);
+        }
+    }
+
+    #[test]
+    fn the_chance_of_winning_is_proportional_to_weight() {
+        let service = ServiceId(1);
+        let nodes: Vec<(NodeId, u32)> = (1..=10).map(|n| (NodeId(n), n as u32)).collect();
+        let mut wins = [0u32; 11];
+        for slot in 0..55_000 {
+            let first = nodes.iter().min_by_key(|(node, w)| race(service, slot, *node, *w));
+            wins[first.map_or(0, |(_, weight)| *weight as usize)] += 1;
+        }
+        for (weight, wins) in wins.iter().enumerate().skip(1) {
+            // 1000 for each unit of weight; six standard deviations are below 6 * sqrt(1000 * weight).
+            let expected = 1000 * weight as i64;
+            let off = (i64::from(*wins) - expected).pow(2);
+            assert!(off < 36 * expected, "weight {weight} won {wins} times");
+        }
+    }
+
+    #[test]
+    fn every_node_is_steward_of_its_share() {
+        let mut services = [0u32; 10];
+        for service in 0..10_000u128 {
+            let steward = steward(ServiceId(service), (0..10).map(NodeId)).unwrap();
+            services[steward.0 as usize] += 1;
+            assert_eq!(
+                Some(steward),
+                super::steward(ServiceId(service), (0..10).rev().map(NodeId))
+            );
+        }
+        assert!(services.iter().all(|count| (800..1200).contains(count)), "{services:?}");
+        assert_eq!(super::steward(ServiceId(1), std::iter::empty()), None);
+    }
 }

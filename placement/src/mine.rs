@@ -93,18 +93,20 @@ impl<'c> Share<'c> {
                 return Err(ZoneMayRunOut);
             }
         }
-        let (mut before, mut last) = (0, None);
-        for (slot, leaf) in &self.leaves {
-            if *leaf == Some(self.leaf) {
-                if self.batch.steps.get(slot) == Some(&Step::Orphan)
-                    && !self.is_beaten(*slot, CHOICES + passed_over + before)
-                {
-                    last = Some(*slot);
-                }
-                before += 1;
+        // From the end: in a large batch the last slots may well be mine, and that is enough to know.
+        let mut before = self.leaves.values().filter(|leaf| **leaf == Some(self.leaf)).count();
+        for (slot, leaf) in self.leaves.iter().rev() {
+            if *leaf != Some(self.leaf) {
+                continue;
+            }
+            before -= 1;
+            if self.batch.steps.get(slot) == Some(&Step::Orphan)
+                && !self.is_beaten(*slot, CHOICES + passed_over + before)
+            {
+                return Ok(Some(*slot));
             }
         }
-        Ok(last)
+        Ok(None)
     }
 
     /// Whether at least `spare` hosts of a leaf have room left after any `placed` placements.
@@ -161,16 +163,19 @@ impl<'c> Share<'c> {
     /// Whether `enough` others stand before me in the race for a slot, on my rung or all on lower ones.
     fn is_beaten(&self, slot: u32, enough: usize) -> bool {
         let Batch { cluster, request, spread, .. } = &self.batch;
+        if enough >= spread.members(self.leaf).len() {
+            return false;
+        }
         let seed = slot_seed(request.service, slot);
         let hash = |at: Index| draw(seed, cluster.keys[at as usize]);
         let my_hash = hash(self.me);
-        let mine = (Race::at(my_hash, self.shelf.weight), self.me);
+        let mine = (Race::at(my_hash, self.shelf.weight.0), self.me);
         let (mut lower, mut beside) = (0, 0);
         for at in spread.members(self.leaf) {
             let weight = cluster.weight(*at);
             let hash = hash(*at);
             // Of equal weight the greater hash wins: spares most of the logarithms.
-            if weight == self.shelf.weight && hash < my_hash || *at == self.me {
+            if weight == self.shelf.weight.0 && hash < my_hash || *at == self.me {
                 continue;
             }
             if (Race::at(hash, weight), *at) > mine {
