@@ -1,6 +1,7 @@
 //! The loop around the node core, and everything of a node that touches the world.
 
 pub mod api;
+pub mod daemon;
 pub mod runtime;
 pub mod settings;
 pub mod store;

@@ -1,8 +1,6 @@
 //! Which cluster this node belongs to: the token on its disk, the one it was given, or a new one.
 
-use std::path::Path;
-
-use gossip::{KeyError, KeySigner, NodeKey, Signer, Token, TokenError, TokenFileError};
+use gossip::{KeySigner, NodeKey, Signer, Token, TokenError, TokenFileError};
 use membership::fact::SignedFact;
 use node::Sign;
 
@@ -57,7 +55,6 @@ impl Sign for FactSigner {
 }
 
 /// Signs the core's facts with the node's key.
-pub(crate) fn signer(dir: &Path) -> Result<Box<dyn Sign>, KeyError> {
-    let key = NodeKey::load_or_create(dir)?;
-    Ok(Box::new(FactSigner(KeySigner::new(std::sync::Arc::new(key)))))
+pub(crate) fn signer(key: NodeKey) -> Box<dyn Sign> {
+    Box::new(FactSigner(KeySigner::new(key)))
 }

@@ -33,8 +33,7 @@ pub use enrol::EnrolError;
 
 use crate::api::listen::{ApiSocket, BindError};
 use crate::runtime::docker::DockerRuntime;
-use crate::runtime::process::ProcessRuntime;
-use crate::runtime::{HostInfo, Owner, REPORT_QUEUE, Runtime};
+use crate::runtime::{HostInfo, Owner, Runtime};
 use crate::settings::{Profile, RuntimeKind, Settings};
 use crate::store::{OpenError, Store, WriteError};
 use clock::Clocks;
@@ -104,10 +103,10 @@ pub async fn run(
         store.draw_incarnation(clocks.now().wall).await.map_err(RunError::Incarnation)?;
 
     let socket = ApiSocket::bind(&settings.api).await?;
-    let (reports, runtime_reports) = mpsc::channel(REPORT_QUEUE);
-    let runtime = start_runtime(&settings, Owner { cluster, node: me }, reports);
+    let (runtime, runtime_reports) = start_runtime(&settings, Owner { cluster, node: me });
     let host = host_info(&settings, runtime.as_ref()).await;
 
+    let signer = enrol::signer(key.clone());
     let config = Config {
         key,
         token: token.clone(),
@@ -120,9 +119,8 @@ pub async fn run(
     };
     let (gossip, from_gossip) = Gossip::start(config).await?;
     let profile = profile(&settings, &host, runtime.name(), &gossip, &clocks);
-    info!(node = %me, name = %profile.name, addr = %profile.addr, %incarnation, "starting", incarnation = incarnation.0);
+    info!(node = %me, name = %profile.name, addr = %profile.addr, incarnation = incarnation.0, "starting");
 
-    let signer = enrol::signer(&dir).map_err(|source| RunError::Key { dir: dir.clone(), source })?;
     let start = Start {
         me,
         cluster,
@@ -182,12 +180,15 @@ pub async fn run(
 fn start_runtime(
     settings: &Settings,
     owner: Owner,
-    reports: mpsc::Sender<crate::runtime::Report>,
-) -> Arc<dyn Runtime> {
+) -> (Arc<dyn Runtime>, mpsc::Receiver<crate::runtime::Report>) {
     match settings.runtime {
-        RuntimeKind::Docker => Arc::new(DockerRuntime::start(&settings.docker, owner, reports)),
+        RuntimeKind::Docker => {
+            let (runtime, reports) = DockerRuntime::start(&settings.docker, owner);
+            (Arc::new(runtime), reports)
+        }
         RuntimeKind::Process => {
-            Arc::new(ProcessRuntime::start(&settings.data_dir, owner, reports))
+            let (runtime, reports) = DockerRuntime::start(&settings.docker, owner);
+            (Arc::new(runtime), reports)
         }
     }
 }
@@ -199,17 +200,14 @@ async fn host_info(settings: &Settings, runtime: &dyn Runtime) -> HostInfo {
         Ok(info) => info,
         Err(error) => {
             warn!(%error, "starting without a container engine");
-            crate::runtime::process::host_info().unwrap_or_else(|error| {
-                warn!(%error, "this host's capacity is unknown: no limit is applied");
-                HostInfo {
-                    capacity: Resources::default(),
-                    hostname: settings.name.clone(),
-                    os: std::env::consts::OS.to_owned(),
-                    arch: std::env::consts::ARCH.to_owned(),
-                    engine_version: String::new(),
-                    labels: std::collections::BTreeMap::new(),
-                }
-            })
+            HostInfo {
+                capacity: Resources::default(),
+                hostname: settings.name.clone(),
+                os: std::env::consts::OS.to_owned(),
+                arch: std::env::consts::ARCH.to_owned(),
+                engine_version: String::new(),
+                labels: std::collections::BTreeMap::new(),
+            }
         }
     }
 }
