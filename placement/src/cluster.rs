@@ -274,3 +274,54 @@ fn starts(hosts: &[Host]) -> Vec<Index> {
 fn place(names: &[String], name: &str) -> u32 {
     names.binary_search_by(|other| other.as_str().cmp(name)).map_or(0, |at| at as u32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Closed;
+    use crate::tests::worlds::{GIB, host, request};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_host_is_found_and_nobody_else(
+            ids in proptest::collection::btree_set(any::<u128>(), 0..40),
+            // As a peer might choose them, all alike.
+            close in proptest::collection::btree_set(0..20u128, 0..10),
+            other: u128,
+        ) {
+            let ids: Vec<u128> = ids.union(&close).copied().collect();
+            let host = |id: &u128| Host { id: NodeId(*id), ..host(0, "", 4, 8) };
+            let cluster = Cluster::new(ids.iter().rev().map(host));
+            for (at, id) in ids.iter().enumerate() {
+                prop_assert_eq!(cluster.index(NodeId(*id)), Some(at as Index));
+            }
+            prop_assert_eq!(cluster.index(NodeId(other)).is_some(), ids.contains(&other));
+        }
+
+        #[test]
+        fn sums_kept_on_the_way_are_the_sums(
+            changes in proptest::collection::vec((0..6u32, 0..4u8, 0..3u64), 0..60),
+        ) {
+            let hosts: Vec<Host> = (0..6).map(|n| host(n, ["a", "b"][n as usize % 2], 4, 8)).collect();
+            let mut cluster = Cluster::new(hosts.clone());
+            for (at, change, size) in changes {
+                let node = hosts[at as usize].id;
+                let mut request = request(1);
+                request.resources = Resources { cpu_milli: size * 100, memory_bytes: size * GIB };
+                match change {
+                    0 | 1 => prop_assert!(cluster.add_load(node, &request)),
+                    2 => prop_assert!(cluster.remove_load(node, &request)),
+                    _ if size == 0 => prop_assert!(cluster.set_accepts(node, Accepts::Yes)),
+                    _ => prop_assert!(cluster.set_accepts(node, Accepts::No(Closed::Paused))),
+                }
+            }
+            let mut anew = cluster.clone();
+            anew.recount();
+            prop_assert_eq!(anew.totals, cluster.totals);
+            for (anew, kept) in anew.zones.iter().zip(&cluster.zones) {
+                prop_assert_eq!((&anew.open, anew.weight), (&kept.open, kept.weight));
+            }
+        }
+    }
+}

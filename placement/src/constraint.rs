@@ -148,3 +148,87 @@ fn in_cidr(cidr: &str, ip: IpAddr) -> Option<bool> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::worlds::host;
+    use proptest::prelude::*;
+
+    /// 10.0.0.7, labelled `disk=SSD` by an operator and `rack=r1` on the host.
+    fn example() -> Host {
+        let mut host = host(7, "eu-1", 4, 8);
+        host.node_labels.insert("disk".to_owned(), "SSD".to_owned());
+        host.engine_labels.insert("rack".to_owned(), "r1".to_owned());
+        host
+    }
+
+    fn holds(text: &str) -> bool {
+        Constraint::parse(text).unwrap().holds(&example())
+    }
+
+    #[test]
+    fn keys_and_values_are_compared_as_swarm_does() {
+        for text in [
+            "node.hostname == HOST-7",
+            "NODE.Hostname==host-7",
+            "node.role!=manager",
+            "node.zone == eu-1",
+            "node.platform.os==linux",
+            "node.platform.arch == x86_64",
+            "node.labels.disk==ssd",
+            "engine.labels.rack == r1",
+            "node.labels.missing != anything",
+            "node.ip == 10.0.0.7",
+            "node.ip == 10.0.0.0/24",
+            "node.ip != 10.0.1.0/24",
+            "node.ip != ::/0",
+        ] {
+            assert!(holds(text), "{text}");
+            let negated = match text.contains("==") {
+                true => text.replace("==", "!="),
+                false => text.replace("!=", "=="),
+            };
+            assert!(!holds(&negated), "{negated}");
+        }
+        let id = example().id.to_string();
+        assert!(holds(&format!("node.id=={id}")));
+        assert!(!holds("node.labels.Disk==ssd"), "label names are compared with regard to case");
+    }
+
+    #[test]
+    fn what_nobody_knows_never_holds() {
+        for text in ["node.lables.disk!=ssd", "disk!=ssd", "node.labels.!=x", "node.ip != 10.0.0"] {
+            assert!(!holds(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_are_in_swarms_words() {
+        let error = |text: &str| Constraint::parse(text).unwrap_err().to_string();
+        assert_eq!(error("node.role=manager"), "constraint expected one operator from ==, !=");
+        assert_eq!(error(""), "constraint expected one operator from ==, !=");
+        assert_eq!(error("9node==x"), "key '9node' is invalid");
+        assert_eq!(error("==x"), "key '' is invalid");
+        assert_eq!(error("a==x"), "key 'a' is invalid");
+        assert_eq!(error("node.role=="), "value '' is invalid");
+        assert_eq!(error("node.role == a > b"), "value 'a > b' is invalid");
+        assert_eq!(error("node.role == a != b"), "value 'a != b' is invalid");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_constraint_or_an_error(text in ".*") {
+            if let Ok(constraint) = Constraint::parse(&text) {
+                let _ = constraint.holds(&example());
+            }
+        }
+
+        #[test]
+        fn text_round_trips(key in "[a-z_][a-z0-9_.-]{1,20}", value in "[a-zA-Z0-9:/]{1,20}") {
+            let constraint = Constraint::parse(&format!("{key} ==  {value} ")).unwrap();
+            prop_assert_eq!(constraint.to_string(), format!("{key}=={value}"));
+            prop_assert_eq!(Constraint::parse(&constraint.to_string()), Ok(constraint));
+        }
+    }
+}

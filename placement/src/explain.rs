@@ -6,9 +6,8 @@ use std::fmt;
 use membership::id::{NodeId, ServiceId};
 
 use crate::batch::{Batch, Step};
-use crate::cluster::{Cluster, Index};
-use crate::eligible::verdict;
-use crate::fair::STEPS;
+use crate::cluster::{Cluster, Index, plus, shifted};
+use crate::eligible::{reserved, verdict};
 use crate::hash::race;
 use crate::plan::Held;
 use crate::refusal::Refusal;
@@ -38,9 +37,11 @@ pub struct HostVerdict {
     pub weight: u32,
     /// Its place in the race for this slot among all hosts, from 0.
     pub race_place: u32,
-    /// How full it would be with this replica, in hundredths of its fullest dimension, where the number
-    /// of tasks is one (see `fair`). May exceed 100 where reservations do not limit.
-    pub full_percent: u64,
+    /// Tasks it would run, of all services, with this replica.
+    pub tasks: u64,
+    /// What would be reserved on it with this replica, in percent; `None` where its capacity is unknown.
+    pub cpu_percent: Option<u64>,
+    pub memory_percent: Option<u64>,
     /// One more lifts it a quarter above its fair share: it is asked after others on its level.
     pub above_fair_share: bool,
     pub verdict: Verdict,
@@ -120,7 +121,8 @@ fn host_verdict(
             None => Verdict::Later,
         },
     };
-    let full = batch.fair.fullness(cluster, request, at, own);
+    let after = plus(reserved(cluster, request, at, own), request.resources, 1);
+    let tasks = shifted(u64::from(cluster.load_at(at).tasks), 1, own.shift + 1);
     HostVerdict {
         node: host.id,
         name: host.name.clone(),
@@ -129,10 +131,17 @@ fn host_verdict(
         replicas: own.count,
         weight: cluster.weight(at),
         race_place,
-        full_percent: full.saturating_mul(100) / STEPS,
+        tasks,
+        cpu_percent: percent(after.cpu_milli, host.capacity.cpu_milli),
+        memory_percent: percent(after.memory_bytes, host.capacity.memory_bytes),
         above_fair_share: batch.fair.is_over(cluster, request, at, own),
         verdict,
     }
+}
+
+fn percent(part: u64, whole: u64) -> Option<u64> {
+    let percent = (u128::from(part) * 100).checked_div(u128::from(whole))?;
+    u64::try_from(percent).ok()
 }
 
 impl fmt::Display for Explanation {
@@ -171,7 +180,13 @@ impl fmt::Display for HostVerdict {
         if !self.zone.is_empty() {
             write!(f, ", its zone {} holds {}", self.zone, self.zone_replicas)?;
         }
-        write!(f, ", would be {}% full", self.full_percent)?;
+        let tasks = if self.tasks == 1 { "task" } else { "tasks" };
+        write!(f, ", would run {} {tasks}", self.tasks)?;
+        for (percent, what) in [(self.cpu_percent, "cores"), (self.memory_percent, "memory")] {
+            if let Some(percent) = percent {
+                write!(f, ", {percent}% of its {what} reserved")?;
+            }
+        }
         if self.above_fair_share {
             f.write_str(" (above its fair share)")?;
         }

@@ -18,10 +18,10 @@ const SLACK: (u128, u128) = (5, 4);
 /// Fraction bits of a [`Fair`] ratio.
 const FRACTION: u32 = 32;
 /// Steps of fullness from empty to full.
-pub(crate) const STEPS: u64 = 64;
+const STEPS: u64 = 64;
 
 /// How much finer rebalancing looks than planning does.
-pub(crate) const FINE: u64 = 1 << 14;
+const FINE: u64 = 1 << 14;
 
 /// Averages over the hosts that suit one request, as they will be when the whole batch is placed.
 #[derive(Clone, Copy, Debug)]

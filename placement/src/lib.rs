@@ -9,6 +9,7 @@
 //!
 //! Where to enter:
 //! - [`plan::plan`] gives the candidates of every orphaned slot of one service;
+//! - [`pass::plan_all`] does so for several services at once, undisturbed by each other's claims;
 //! - [`mine::plan_mine`] gives the same for one node's own share, at a cost that does not grow with the
 //!   cluster;
 //! - [`eligible::eligible`] answers for one host, as global services and admission need it;
@@ -29,6 +30,7 @@ mod floor;
 pub mod hash;
 pub mod host;
 pub mod mine;
+pub mod pass;
 pub mod pending;
 pub mod plan;
 pub mod rebalance;
@@ -44,6 +46,7 @@ pub use explain::{Explanation, HostVerdict, Verdict, explain};
 pub use hash::{PLACEMENT_VERSION, Race, race, steward};
 pub use host::{Accepts, Closed, Host};
 pub use mine::plan_mine;
+pub use pass::{Job, plan_all};
 pub use pending::Pending;
 pub use plan::{CHOICES, Held, Plan, plan};
 pub use rebalance::{Pull, misplaced, pull};

@@ -102,12 +102,13 @@ impl<'c> Table<'c> {
         Self { batch, givers }
     }
 
-    /// Hosts with room, below their limits.
+    /// Hosts with room, below their limits, and not above their fair share: a plan would not put
+    /// another replica there either.
     fn takers(&self) -> Vec<Taker> {
         let leaves = 0..self.batch.spread.leaves();
         leaves
             .flat_map(|leaf| self.batch.spread.members(leaf).iter().map(move |at| (leaf, *at)))
-            .filter(|(_, at)| self.batch.shelf(*at).is_some_and(|shelf| !shelf.at_limit))
+            .filter(|(_, at)| self.batch.shelf(*at).is_some_and(|s| !s.at_limit && !s.full))
             .map(|(leaf, at)| Taker { at, leaf })
             .collect()
     }

@@ -1,5 +1,6 @@
 //! Properties of the whole, over generated clusters.
 
+mod explaining;
 mod oracle;
 mod planning;
 mod rebalancing;
