@@ -41,7 +41,7 @@ impl Pace {
         }
     }
 
-    /// How long one attempt to connect may take, handshake and greeting included: 2 s, 3 s or 8 s.
+    /// How long a handshake may take, and the greeting after it: 2 s, 3 s or 8 s each.
     pub(crate) const fn dial_deadline(self) -> Duration {
         match self {
             Self::Local => Duration::from_secs(2),

@@ -3,8 +3,8 @@
 //! Both nodes may dial each other at the same moment, and a node may dial again because it has lost a
 //! connection that the other still holds for live. Each side decides alone, on what the greetings
 //! say, and both must come to the same result:
-//! - a later run of the peer's process beats an earlier one (an earlier one is refused: two processes
-//!   with one key);
+//! - a later run of the peer's process beats an earlier one. One that is not later is refused: no run
+//!   has an incarnation that was used before, so these are two processes with one key;
 //! - a dialler that names the incumbent as the last connection it had has given it up: the newcomer
 //!   stays;
 //! - otherwise the two dials crossed, and the one made by the smaller [`NodeId`] stays. Two by the same
@@ -27,7 +27,7 @@ pub(crate) struct Contender {
 pub(crate) enum Outcome {
     Newcomer,
     Incumbent,
-    /// The newcomer is an earlier run of the peer's process.
+    /// The newcomer is not a later run of the peer's process.
     Superseded,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn contest(
     last_seen: u64,
 ) -> Outcome {
     if newcomer.instance != incumbent.instance {
-        return if newcomer.incarnation < incumbent.incarnation {
+        return if newcomer.incarnation <= incumbent.incarnation {
             Outcome::Superseded
         } else {
             Outcome::Newcomer
@@ -188,6 +188,8 @@ mod tests {
         let (me, peer) = (NodeId(1), NodeId(2));
         assert_eq!(contest(me, peer, &old, &later, 0), Outcome::Newcomer);
         assert_eq!(contest(me, peer, &later, &old, 0), Outcome::Superseded);
+        let copy = Contender { instance: 10, nonce: 11, ..later };
+        assert_eq!(contest(me, peer, &later, &copy, 0), Outcome::Superseded);
         // A node that raised its incarnation while it dialled is not two processes.
         let raised = Contender { incarnation: Incarnation(2), nonce: 8, ..old };
         assert_eq!(contest(me, peer, &raised, &old, 0), Outcome::Newcomer);

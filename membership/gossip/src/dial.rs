@@ -10,6 +10,7 @@ use tokio::net::lookup_host;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
+use crate::connection::CloseCode;
 use crate::facts::locked;
 use crate::greeting;
 use crate::net::Net;
@@ -59,6 +60,10 @@ pub enum DialError {
     )]
     Removed { addr: SocketAddr },
     #[error(
+        "the node at {addr} was removed from this cluster: it is not connected to. Join through another member"
+    )]
+    RemovedThere { addr: SocketAddr },
+    #[error(
         "the group of the member at {addr} is full ({members} members): it takes no more, start a second cluster"
     )]
     Full { addr: SocketAddr, members: usize },
@@ -107,25 +112,31 @@ async fn member(net: Arc<Net>, target: Target) {
     net.dial.notify_one();
 }
 
-/// One attempt, handshake and greeting included, within the deadline.
+/// One attempt. Handshake and greeting have the deadline each: a peer that has been reached is given
+/// time, since it takes the connection for made as soon as it has answered.
 async fn once(
     net: &Arc<Net>,
     addr: SocketAddr,
     wanted: Option<NodeId>,
 ) -> Result<NodeId, DialError> {
-    let attempt = async {
-        let connecting =
-            net.endpoint.connect_with(net.client.clone(), addr, SERVER_NAME).map_err(|error| {
-                match error {
-                    ConnectError::EndpointStopping => DialError::ShuttingDown,
-                    ConnectError::InvalidRemoteAddress(_) => DialError::Family { addr },
-                    other => DialError::Closed { addr, reason: other.to_string() },
-                }
-            })?;
-        let quic = connecting.await.map_err(|error| greeting::lost(addr, error))?;
-        greeting::dialler(net, quic, addr, wanted).await
-    };
-    timeout(net.pace.dial_deadline(), attempt).await.unwrap_or(Err(DialError::Unreachable { addr }))
+    let deadline = net.pace.dial_deadline();
+    let connecting =
+        net.endpoint.connect_with(net.client.clone(), addr, SERVER_NAME).map_err(|error| {
+            match error {
+                ConnectError::EndpointStopping => DialError::ShuttingDown,
+                ConnectError::InvalidRemoteAddress(_) => DialError::Family { addr },
+                other => DialError::Closed { addr, reason: other.to_string() },
+            }
+        })?;
+    let quic = timeout(deadline, connecting)
+        .await
+        .map_err(|_| DialError::Unreachable { addr })?
+        .map_err(|error| greeting::lost(addr, error))?;
+    let greeted = timeout(deadline, greeting::dialler(net, quic.clone(), addr, wanted)).await;
+    greeted.unwrap_or_else(|_| {
+        quic.close(CloseCode::Refused.code(), b"no answer to the greeting in time");
+        Err(DialError::Unreachable { addr })
+    })
 }
 
 /// Joins through one seed and keeps an eye on it for ever: as long as the member behind it is

@@ -200,7 +200,7 @@ async fn accept(net: Arc<Net>) {
         net.spawn(async move {
             let _place = place;
             let from = incoming.remote_address();
-            let admitted = timeout(task.pace.dial_deadline(), admit(&task, incoming)).await;
+            let admitted = timeout(task.pace.dial_deadline() * 2, admit(&task, incoming)).await;
             match admitted {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {

@@ -18,8 +18,8 @@ use crate::peers::Admission;
 use crate::receive::serve;
 use crate::tls::peer_of;
 
-/// A connection that lost against another one is read on for this long: what the peer sent over it
-/// before it knew is not lost.
+/// A connection that lost against another one is read on for this long after the longest dial: what the
+/// peer sent over it before it knew is not lost, and if the winner's dialler gave up, it is there.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A refused dialler has this long to read why.
@@ -84,6 +84,9 @@ fn objection(net: &Net, addr: SocketAddr, peer: NodeId, theirs: &Hello) -> Optio
         } else {
             DialError::Superseded { addr }
         });
+    }
+    if locked(&net.peers).is_refused(peer) {
+        return Some(DialError::RemovedThere { addr });
     }
     let verdict = match theirs.verdict {
         Verdict::Welcome | Verdict::Duplicate => theirs.objection(&ours)?,
@@ -225,9 +228,12 @@ fn retire(net: &Arc<Net>, old: Arc<Connection>, instance: u64) {
     if old.instance != instance {
         return old.close(CloseCode::Replaced, "a later run of this node is connected");
     }
+    let keeper = net.clone();
     net.spawn(async move {
-        tokio::time::sleep(LINGER).await;
-        old.close(CloseCode::Replaced, "another connection is in use");
+        tokio::time::sleep(keeper.pace.dial_deadline() + LINGER).await;
+        if locked(&keeper.peers).bury(&old) {
+            old.close(CloseCode::Replaced, "another connection is in use");
+        }
     });
 }
 

@@ -35,6 +35,8 @@ mod net;
 mod peers;
 mod receive;
 pub mod report;
+#[cfg(test)]
+mod rogue;
 mod run;
 pub mod signature;
 pub mod stats;

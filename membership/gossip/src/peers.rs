@@ -69,6 +69,9 @@ struct Peer {
     /// From others' digests, and when last.
     heard: Option<(SocketAddr, Instant)>,
     live: Option<Arc<Connection>>,
+    /// What `live` replaced, until it is closed. If `live` ends first (its dialler gave up before it
+    /// heard that it was admitted), this one is used again, as the other side has done all the time.
+    retired: Option<Arc<Connection>>,
     /// The last connection there was, for the greeting of the next.
     last_nonce: u64,
     dialling: bool,
@@ -256,18 +259,31 @@ impl Peers {
         peer.held_bytes = 0;
         let held = std::mem::take(&mut peer.held).into();
         self.by_addr.insert(connection.advertised, node);
+        let instance = connection.instance;
         let replaced = peer.live.replace(connection);
+        // A run of the process that is over is not gone back to.
+        peer.retired = replaced.clone().filter(|old| old.instance == instance);
         Admission::Live { held, replaced }
     }
 
-    /// A connection has ended. True if it was the one in use.
+    /// A connection has ended. True if the peer has none any more because of that.
     pub(crate) fn ended(&mut self, connection: &Connection, now: Instant) -> bool {
         let courtesy = self.courtesy(connection.peer, now);
         let Some(peer) = self.map.get_mut(&connection.peer) else { return false };
-        if peer.live.as_ref().is_none_or(|live| live.nonce != connection.nonce) {
+        let is = |held: &Option<Arc<Connection>>| {
+            held.as_ref().is_some_and(|held| held.nonce == connection.nonce)
+        };
+        if is(&peer.retired) {
+            peer.retired = None;
+        }
+        if !is(&peer.live) {
             return false;
         }
-        peer.live = None;
+        peer.live = peer.retired.take().filter(|retired| retired.is_open());
+        if let Some(again) = &peer.live {
+            peer.last_nonce = again.nonce;
+            return false;
+        }
         // That it was connected is as good a reason to look for it as a digest that names it.
         peer.heard = Some((connection.advertised, now));
         if now.duration_since(connection.since) >= GOOD_LIFE {
@@ -276,6 +292,18 @@ impl Peers {
         } else {
             peer.failures += 1;
             peer.next_dial = Some(now + pause(peer.failures, longest_pause(self.pace, 0)));
+        }
+        true
+    }
+
+    /// The time of a replaced connection is over. False if it is in use again.
+    pub(crate) fn bury(&mut self, connection: &Connection) -> bool {
+        let Some(peer) = self.map.get_mut(&connection.peer) else { return true };
+        if peer.live.as_ref().is_some_and(|live| live.nonce == connection.nonce) {
+            return false;
+        }
+        if peer.retired.as_ref().is_some_and(|retired| retired.nonce == connection.nonce) {
+            peer.retired = None;
         }
         true
     }
