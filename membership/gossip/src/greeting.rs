@@ -40,8 +40,12 @@ pub(crate) async fn dialler(
     };
     let mut ours = net.hello();
     ours.nonce = nonce();
-    ours.last_seen = locked(&net.peers).last_nonce(peer);
     let (mut send, mut receive) = quic.open_bi().await.map_err(lost)?;
+    let Some(last_seen) = locked(&net.peers).last_seen(peer) else {
+        quic.close(CloseCode::Replaced.code(), b"connected meanwhile");
+        return Ok(peer);
+    };
+    ours.last_seen = last_seen;
     send.write_all(&ours.encode()).await.map_err(|error| lost_write(addr, error))?;
     let _ = send.finish();
     let answer = receive.read_to_end(MAX_HELLO_BYTES).await.map_err(|e| lost_read(addr, e))?;

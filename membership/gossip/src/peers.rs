@@ -169,8 +169,14 @@ impl Peers {
         self.map.get(&node)?.addr()
     }
 
-    pub(crate) fn last_nonce(&self, node: NodeId) -> u64 {
-        self.map.get(&node).map_or(0, |peer| peer.last_nonce)
+    /// What a greeting to `node` names as the last connection, 0 if there was none. `None` if there is
+    /// a connection now: then the dial is not needed any more, and naming that one would say that it has
+    /// been given up.
+    pub(crate) fn last_seen(&self, node: NodeId) -> Option<u64> {
+        match self.map.get(&node) {
+            Some(peer) if peer.live.as_ref().is_some_and(|live| live.is_open()) => None,
+            peer => Some(peer.map_or(0, |peer| peer.last_nonce)),
+        }
     }
 
     pub(crate) fn is_refused(&self, node: NodeId) -> bool {

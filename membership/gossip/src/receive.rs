@@ -102,7 +102,9 @@ impl Drop for Farewell {
     fn drop(&mut self) {
         // If it is still open, this task panicked over something that the peer sent. (A second close
         // would overwrite the reason of the first.)
-        if self.connection.is_open() {
+        if self.net.stop.is_cancelled() {
+            self.connection.close(CloseCode::Stopping, "stopping");
+        } else if self.connection.is_open() {
             self.connection.close(CloseCode::Malformed, "what was sent could not be handled");
         }
         let was_live = locked(&self.net.peers).ended(&self.connection, Instant::now());

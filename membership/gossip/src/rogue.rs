@@ -295,6 +295,22 @@ async fn a_member_of_a_version_that_is_not_known_is_named_to_the_joiner() {
 }
 
 #[tokio::test]
+async fn a_dial_that_is_overtaken_by_the_peers_own_greets_nobody() {
+    let token = Token::generate().unwrap();
+    let (handle, _reports) = node(&token, Vec::new()).await;
+    let mut rogue = Rogue::new(&token);
+    let there = rogue.endpoint.local_addr().unwrap();
+    handle.set_peers([(rogue.id, there)].into());
+    // The node dials, and its handshake is held up until the rogue's own dial is through. A greeting
+    // after that would name the rogue's connection as one that the node has given up.
+    let dial = timeout(BOUND, rogue.endpoint.accept()).await.unwrap().unwrap();
+    let quic = rogue.join(handle.local_addr()).await;
+    let overtaken = dial.await.unwrap();
+    assert_eq!(refused(&overtaken).await, "connected meanwhile");
+    assert!(quic.close_reason().is_none());
+}
+
+#[tokio::test]
 async fn when_a_dialler_gives_up_the_connection_that_was_replaced_is_used_again() {
     let token = Token::generate().unwrap();
     let (handle, mut reports) = node(&token, Vec::new()).await;
