@@ -1,6 +1,6 @@
 //! The container runtimes: what carries out the core's [`RuntimeAction`]s and reports what it sees.
 //!
-//! There are two: [`docker`] talks to a Docker engine, `process` runs a service's command as plain
+//! There are two: [`docker`] talks to a Docker engine, [`process`] runs a service's command as plain
 //! child processes of the host. Both only do as they are told and both report over one bounded
 //! channel: the end of every action ([`Report::Done`]) and whatever changes unasked
 //! ([`Report::Event`]). Neither touches anything that does not carry this node's id *and* this
@@ -20,6 +20,7 @@ use node::runtime::{ActionId, ActionResult, RuntimeAction, RuntimeEvent};
 use crate::api::backend::{LogOptions, LogStream};
 
 pub mod docker;
+pub mod process;
 pub mod spec;
 
 mod admission;
