@@ -298,7 +298,7 @@ impl Host {
 
     /// Makes the engine hang: it takes connections and never answers.
     pub fn hang_engine(&self) -> Result<()> {
-        self.dockerd.context("no engine runs")?.signal(Signal::SIGSTOP)
+        self.dockerd.context("no engine runs")?.stop()
     }
 
     /// Lets a hanging engine go on.

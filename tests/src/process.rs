@@ -11,6 +11,8 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::wait::{secs, wait_for};
+
 /// One process of this machine: its pid and when the kernel started it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
@@ -36,9 +38,22 @@ impl Process {
         self.stat().is_some_and(|stat| !stat.is_zombie())
     }
 
-    /// Whether it is stopped by a signal (SIGSTOP).
+    /// Whether it is stopped by a signal (SIGSTOP), every thread of it: on a busy machine the last one may
+    /// go on for a moment.
     pub fn is_stopped(&self) -> bool {
-        self.stat().is_some_and(|stat| stat.state == 'T')
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten();
+        let stats = tasks.flatten().map(|task| fs::read_to_string(task.path().join("stat")));
+        let mut threads = stats.flatten().filter_map(|text| Stat::parse(&text));
+        self.is_alive() && threads.all(|thread| thread.state == 'T' || thread.is_zombie())
+    }
+
+    /// Stops it (SIGSTOP) and waits until no thread of it runs any more.
+    pub fn stop(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        wait_for(&format!("process {} to be stopped", self.pid), secs(10), || {
+            if self.is_stopped() { Ok(()) } else { Err("it runs".to_string()) }
+        })?;
+        Ok(())
     }
 
     /// Sends a signal; to a process that is gone this does nothing.

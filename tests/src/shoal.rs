@@ -136,7 +136,7 @@ impl Host {
 
     /// Stops shoal's process alone (SIGSTOP); containers and engine go on.
     pub fn freeze_shoal(&self) -> Result<()> {
-        self.running_shoal()?.signal(Signal::SIGSTOP)
+        self.running_shoal()?.stop()
     }
 
     /// Lets a frozen shoal go on.

@@ -139,7 +139,7 @@ fn a_crashed_host_loses_everything_but_its_disk_and_comes_back_with_it() -> Resu
 #[test]
 fn a_frozen_host_answers_nothing_and_goes_on_where_it_was() -> Result<()> {
     let mut bed = Testbed::up(2)?;
-    let counter = "i=0; while :; do i=$((i+1)); echo $i > /n; sleep 0.05; done";
+    let counter = "i=0; while :; do i=$((i+1)); echo $i > /m; mv /m /n; sleep 0.05; done";
     let id = bed.host(0).docker(["run", "-d", tests::image::BUSYBOX, "sh", "-c", counter])?;
     let id = id.trim();
     let read = |bed: &Testbed| bed.host(0).docker(["exec", id, "cat", "/n"]);
