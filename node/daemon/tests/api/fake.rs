@@ -26,27 +26,29 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 
 /// 2026-01-31T12:00:00Z
-pub const START: u64 = 1_769_860_800_000;
+pub(crate) const START: u64 = 1_769_860_800_000;
 
-pub struct World {
-    pub ticks: u64,
-    pub services: BTreeMap<ServiceId, ServiceView>,
-    pub tasks: Vec<TaskView>,
-    pub members: Vec<MemberView>,
-    pub conflicts: Vec<ConflictView>,
-    pub cluster: ClusterView,
-    pub commands: Vec<Command>,
+pub(crate) struct World {
+    pub(crate) ticks: u64,
+    pub(crate) services: BTreeMap<ServiceId, ServiceView>,
+    pub(crate) tasks: Vec<TaskView>,
+    pub(crate) members: Vec<MemberView>,
+    pub(crate) conflicts: Vec<ConflictView>,
+    pub(crate) cluster: ClusterView,
+    pub(crate) commands: Vec<Command>,
     /// Nodes whose logs cannot be read.
-    pub unreachable: Vec<NodeId>,
+    pub(crate) unreachable: Vec<NodeId>,
+    /// New tasks find no room.
+    pub(crate) full: bool,
 }
 
-pub struct Fake {
+pub(crate) struct Fake {
     world: Mutex<World>,
     notices: broadcast::Sender<Notice>,
     engine: Option<PathBuf>,
 }
 
-pub fn member(number: u128, name: &str, state: MemberState) -> MemberView {
+pub(crate) fn member(number: u128, name: &str, state: MemberState) -> MemberView {
     let addr: SocketAddr = format!("10.0.0.{number}:7946").parse().unwrap();
     MemberView {
         id: NodeId(number << 64),
@@ -90,7 +92,7 @@ pub fn member(number: u128, name: &str, state: MemberState) -> MemberView {
 
 impl Fake {
     /// Three nodes, `alpha` (this one), `beta` and `gamma`.
-    pub fn new(engine: Option<PathBuf>) -> Arc<Self> {
+    pub(crate) fn new(engine: Option<PathBuf>) -> Arc<Self> {
         let members = ["alpha", "beta", "gamma"]
             .iter()
             .zip(1..)
@@ -113,15 +115,16 @@ impl Fake {
             },
             commands: Vec::new(),
             unreachable: Vec::new(),
+            full: false,
         };
         Arc::new(Self { world: Mutex::new(world), notices: broadcast::channel(64).0, engine })
     }
 
-    pub fn world(&self) -> MutexGuard<'_, World> {
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap()
     }
 
-    pub fn notice(&self, notice: Notice) {
+    pub(crate) fn notice(&self, notice: Notice) {
         let _ = self.notices.send(notice);
     }
 }
@@ -189,17 +192,19 @@ impl World {
         TaskView {
             service: service.id,
             service_name: service.name.clone(),
-            node: Some(node),
+            node: (!self.full).then_some(node),
             status: TaskStatus {
                 id: TaskId(number << 100),
                 slot,
                 template: TemplateId(1),
                 created: now,
-                state: TaskState::Running,
+                state: if self.full { TaskState::Pending } else { TaskState::Running },
                 since: now,
                 message: "started".to_owned(),
-                error: None,
-                container: Some(format!("{number:064x}")),
+                error: self
+                    .full
+                    .then(|| "no suitable node (insufficient resources on 3 nodes)".to_owned()),
+                container: (!self.full).then(|| format!("{number:064x}")),
                 pid: Some(4242),
                 exit_code: None,
                 ports: Vec::new(),

@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 use crate::fake::Fake;
 
 /// Longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Server {
-    pub fake: Arc<Fake>,
-    pub socket: PathBuf,
-    pub stop: CancellationToken,
+pub(crate) struct Server {
+    pub(crate) fake: Arc<Fake>,
+    pub(crate) socket: PathBuf,
+    pub(crate) stop: CancellationToken,
     _dir: tempfile::TempDir,
 }
 
@@ -29,11 +29,11 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with_engine(None).await
     }
 
-    pub async fn with_engine(engine: Option<PathBuf>) -> Self {
+    pub(crate) async fn with_engine(engine: Option<PathBuf>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("run/docker.sock");
         let fake = Fake::new(engine);
@@ -43,20 +43,20 @@ impl Server {
         Self { fake, socket, stop, _dir: dir }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, "").await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send("POST", path, &body.to_string()).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.send("DELETE", path, "").await
     }
 
     /// One request on a connection of its own, closed by the server after it.
-    pub async fn send(&self, method: &str, path: &str, body: &str) -> Answer {
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &str) -> Answer {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
             body.len()
@@ -67,7 +67,7 @@ impl Server {
 }
 
 /// Sends bytes and reads until the server closes.
-pub async fn raw(socket: &Path, request: Vec<u8>) -> Vec<u8> {
+pub(crate) async fn raw(socket: &Path, request: Vec<u8>) -> Vec<u8> {
     let exchange = async {
         let mut stream = UnixStream::connect(socket).await.unwrap();
         // The server may close before it has read everything: that is what some tests are about.
@@ -80,14 +80,14 @@ pub async fn raw(socket: &Path, request: Vec<u8>) -> Vec<u8> {
 }
 
 #[derive(Clone, Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn parse(bytes: &[u8]) -> Self {
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("a whole head");
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -97,25 +97,25 @@ impl Answer {
         Self { status, head, body }
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then_some(value.trim())
         })
     }
 
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.head);
         self.json()["message"].as_str().unwrap().to_owned()
     }
 
     /// The names in a list of services or nodes.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let list = self.json();
         let name = |item: &Value| {
             let name = &item["Spec"]["Name"];
@@ -141,7 +141,7 @@ fn unchunk(mut rest: &[u8]) -> Vec<u8> {
 }
 
 /// Url-encodes what filters need.
-pub fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     text.bytes()
         .map(|b| match b {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {

@@ -1,0 +1,136 @@
+//! The commands, and where each goes.
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::client::Client;
+use crate::exit::Outcome;
+use crate::service::{self, ServiceCommand};
+use crate::{conflicts, host, leave, nodes, status, token, up};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused or failed; the text says why and what is still true
+  2  the command line is wrong; nothing was sent
+  3  the change is stored and has not come about (yet)
+  4  no shoal node could be reached
+
+The node is found by --host, else SHOAL_HOST, else DOCKER_HOST, else unix:///run/shoal/docker.sock.
+The docker command line works as well: docker -H unix:///run/shoal/docker.sock service ls";
+
+/// Runs containers on many Docker hosts, without masters.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "shoal", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Shoal {
+    #[command(flatten)]
+    host: HostFlag,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Clone, Debug)]
+struct HostFlag {
+    /// The node to ask, as unix:///path
+    #[arg(long, short = 'H', global = true, env = "SHOAL_HOST", value_name = "ADDRESS")]
+    host: Option<String>,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum Command {
+    /// Start a node on this machine, and join others
+    Up(Box<up::UpFlags>),
+    /// Hand this node's replicas over to the others and leave the cluster
+    Leave(leave::LeaveFlags),
+    /// Show this node, the members and why they are in their state, and what needs looking at
+    Status(service::FormatFlag),
+    /// Print the token and the command with which another machine joins
+    Token(service::FormatFlag),
+    /// List, inspect and change the members
+    #[command(subcommand)]
+    Node(nodes::NodeCommand),
+    /// Create, list, change and remove services
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Look at edits that lost against a concurrent one
+    #[command(subcommand)]
+    Conflicts(conflicts::ConflictsCommand),
+    /// Print a shell's completion script
+    Completion {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+pub(crate) async fn run(line: Shoal) -> Outcome {
+    let client = || -> Result<Client, crate::exit::Failure> {
+        let docker_host = std::env::var("DOCKER_HOST").ok();
+        Ok(Client::new(host::socket(line.host.host.as_deref(), docker_host.as_deref())?))
+    };
+    match line.command {
+        Command::Up(flags) => up::run(*flags).await,
+        Command::Leave(flags) => leave::run(&client()?, &flags).await,
+        Command::Status(flags) => status::run(&client()?, flags.format).await,
+        Command::Token(flags) => token::run(&client()?, flags.format).await,
+        Command::Node(command) => nodes::run(&client()?, command).await,
+        Command::Service(command) => service::run(&client()?, command).await,
+        Command::Conflicts(command) => conflicts::run(&client()?, command).await,
+        Command::Completion { shell } => {
+            let mut command = Shoal::command();
+            clap_complete::generate(shell, &mut command, "shoal", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Shoal::command().debug_assert();
+    }
+
+    fn accepts(line: &str) -> bool {
+        Shoal::try_parse_from(line.split(' ')).is_ok()
+    }
+
+    #[test]
+    fn what_people_type_is_understood() {
+        for line in [
+            "shoal up --name a --listen 0.0.0.0:7946 --join b:7946 --join c:7946 --label k=v",
+            "shoal service create --name web --replicas 100 nodejs",
+            "shoal service create -e A=1 -l k=v -p mode=host,target=80 -u nobody -w /x busybox sh -c exit",
+            "shoal service create busybox httpd -f -p 80",
+            "shoal service create --init --read-only --tty -d -q --mode global busybox",
+            "shoal service create --init=false busybox",
+            "shoal service scale web=5 db=2",
+            "shoal service update --args -v --env-rm A --publish-rm 80 --force web",
+            "shoal service logs -f --tail 10 --since 10m web",
+            "shoal --host unix:///x service ls --format json",
+            "shoal service ls -H unix:///x",
+            "shoal node update --availability drain --label-add a=b n1",
+            "shoal completion bash",
+        ] {
+            assert!(accepts(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_wrong_usage() {
+        for line in [
+            "shoal",
+            "shoal service create",
+            "shoal service create --replicas -1 x",
+            "shoal service create --mode half x",
+            "shoal service create --mount /a:/b x",
+            "shoal service create --no-healthcheck --health-cmd x y",
+            "shoal service scale web",
+            "shoal service rm",
+            "shoal node update --availability gone n1",
+            "shoal nonsense",
+        ] {
+            assert!(!accepts(line), "{line}");
+        }
+    }
+}

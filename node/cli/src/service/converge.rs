@@ -1,0 +1,360 @@
+//! Waiting until a change has come about: the docker CLI's rule, looked at five times a second.
+//!
+//! A service has converged when every slot that it wants has a running task made from its present
+//! template, and this has stayed so for a while: for `--update-monitor` where that is set, else for a
+//! second. Tasks on nodes that are down do not count.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::flags::WaitFlags;
+use crate::client::{Client, filters};
+use crate::exit::{Code, Failure, Outcome};
+use crate::output::note;
+
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+const STABLE: Duration = Duration::from_secs(1);
+/// How often plain lines are printed where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// How far a service has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Progress {
+    wanted: usize,
+    running: usize,
+    /// Why the rest is not running, and how many say so.
+    troubles: BTreeMap<String, usize>,
+}
+
+impl Progress {
+    fn converged(&self, global: bool) -> bool {
+        // A global service that has no task yet has not been looked at by anybody.
+        self.running == self.wanted && !(global && self.wanted == 0)
+    }
+}
+
+/// What was asked, which decides how a rollback is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Change,
+    Rollback,
+}
+
+/// Waits as `flags` say.
+pub(crate) async fn wait(client: &Client, id: &str, name: &str, flags: &WaitFlags) -> Outcome {
+    wait_for(client, id, name, flags, Asked::Change).await
+}
+
+/// The same after a rollback that was asked for: that it comes about is what is wanted.
+pub(crate) async fn wait_for_rollback(
+    client: &Client,
+    id: &str,
+    name: &str,
+    flags: &WaitFlags,
+) -> Outcome {
+    wait_for(client, id, name, flags, Asked::Rollback).await
+}
+
+async fn wait_for(
+    client: &Client,
+    id: &str,
+    name: &str,
+    flags: &WaitFlags,
+    asked: Asked,
+) -> Outcome {
+    if flags.detach {
+        return Ok(());
+    }
+    let limit = async {
+        match flags.timeout.map(|nanos| Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))) {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let display = Display::new(name, flags.quiet);
+    let result = tokio::select! {
+        done = watch(client, id, &display, asked) => done,
+        () = limit => Err(Failure::new(
+            Code::NotConverged,
+            format!("the change of {name} is stored and has not come about within the time given; it goes on. See `shoal service ps {name}`"),
+        )),
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(
+            Code::NotConverged,
+            format!("stopped waiting; the change of {name} is stored and goes on in the background. See `shoal service ps {name}`"),
+        )),
+    };
+    display.finish();
+    result
+}
+
+async fn watch(client: &Client, id: &str, display: &Display, asked: Asked) -> Outcome {
+    let mut since: Option<Instant> = None;
+    // The update itself failed and the node took it back while we watched.
+    let mut rolling_back = false;
+    loop {
+        let service = client.get(&format!("/services/{id}")).await?;
+        let tasks = client
+            .get(&format!(
+                "/tasks?{}",
+                filters(&json!({ "service": [id], "_up-to-date": ["true"] }))
+            ))
+            .await?;
+        let nodes = client.get("/nodes").await?;
+        let global = !service["Spec"]["Mode"]["Global"].is_null();
+        let progress = progress(&service, &tasks, &nodes);
+        let converged = progress.converged(global);
+        let update = service["UpdateStatus"]["State"].as_str().unwrap_or_default();
+        let message = service["UpdateStatus"]["Message"].as_str().unwrap_or_default();
+        match update {
+            "paused" | "rollback_paused" => {
+                return Err(Failure::new(
+                    Code::NotConverged,
+                    format!("service update paused: {message}"),
+                ));
+            }
+            "rollback_started" if !rolling_back => {
+                rolling_back = true;
+                display.say(&format!("rolling back: {message}"));
+            }
+            _ => {}
+        }
+        let stable = stable_time(&service["Spec"]);
+        let left = match (converged, since) {
+            (false, _) => {
+                since = None;
+                None
+            }
+            (true, None) => {
+                since = Some(Instant::now());
+                Some(stable)
+            }
+            (true, Some(then)) => Some(stable.saturating_sub(then.elapsed())),
+        };
+        display.show(&progress, left);
+        if left == Some(Duration::ZERO) {
+            if rolling_back && asked == Asked::Change {
+                return Err(Failure::new(
+                    Code::NotConverged,
+                    format!("the update failed and was rolled back: {message}"),
+                ));
+            }
+            return Ok(());
+        }
+        tokio::time::sleep(left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY))).await;
+    }
+}
+
+fn stable_time(spec: &Value) -> Duration {
+    spec["UpdateConfig"]["Monitor"]
+        .as_u64()
+        .filter(|nanos| *nanos > 0)
+        .map_or(STABLE, Duration::from_nanos)
+}
+
+/// Swarm's order of desired and observed states, as far as it decides here.
+fn rank(state: &str) -> u8 {
+    const ORDER: [&str; 15] = [
+        "new",
+        "allocated",
+        "pending",
+        "assigned",
+        "accepted",
+        "preparing",
+        "ready",
+        "starting",
+        "running",
+        "complete",
+        "shutdown",
+        "failed",
+        "rejected",
+        "remove",
+        "orphaned",
+    ];
+    let at = ORDER.iter().position(|known| *known == state).unwrap_or(ORDER.len());
+    u8::try_from(at).unwrap_or(u8::MAX)
+}
+
+fn progress(service: &Value, tasks: &Value, nodes: &Value) -> Progress {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let down: BTreeSet<String> = nodes
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|node| node["Status"]["State"] == "down")
+        .map(|node| text(&node["ID"]))
+        .collect();
+    let global = !service["Spec"]["Mode"]["Global"].is_null();
+    // For each slot the task that is meant to live: the lowest desired state, then the lowest state.
+    let mut slots: BTreeMap<String, ((u8, u8), &Value)> = BTreeMap::new();
+    for task in tasks.as_array().into_iter().flatten() {
+        if down.contains(&text(&task["NodeID"])) {
+            continue;
+        }
+        let slot = if global { text(&task["NodeID"]) } else { task["Slot"].to_string() };
+        let order = (rank(&text(&task["DesiredState"])), rank(&text(&task["Status"]["State"])));
+        match slots.get(&slot) {
+            Some((kept, _)) if *kept <= order => {}
+            _ => {
+                slots.insert(slot, (order, task));
+            }
+        }
+    }
+    let running_rank = rank("running");
+    slots.retain(|_, ((desired, _), _)| *desired <= running_rank);
+    let mut out = Progress {
+        wanted: if global {
+            slots.len()
+        } else {
+            let replicas = service["Spec"]["Mode"]["Replicated"]["Replicas"].as_u64().unwrap_or(1);
+            usize::try_from(replicas).unwrap_or(usize::MAX)
+        },
+        ..Progress::default()
+    };
+    for ((_, state), task) in slots.values() {
+        if *state == running_rank {
+            out.running += 1;
+        } else {
+            *out.troubles.entry(trouble(task)).or_default() += 1;
+        }
+    }
+    out
+}
+
+fn trouble(task: &Value) -> String {
+    let state = task["Status"]["State"].as_str().unwrap_or("unknown");
+    match task["Status"]["Err"].as_str() {
+        Some(error) if !error.is_empty() => format!("{state}: {error}"),
+        _ => state.to_owned(),
+    }
+}
+
+/// A bar where somebody watches, plain lines where a log is written.
+struct Display {
+    name: String,
+    quiet: bool,
+    bar: Option<ProgressBar>,
+    last: std::cell::RefCell<Option<(Instant, String)>>,
+}
+
+impl Display {
+    fn new(name: &str, quiet: bool) -> Self {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let style =
+                ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} running  {wide_msg}");
+            bar.with_style(
+                style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "),
+            )
+            .with_prefix(name.to_owned())
+        });
+        Self { name: name.to_owned(), quiet, bar, last: std::cell::RefCell::new(None) }
+    }
+
+    fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None if !self.quiet => note(line),
+            None => {}
+        }
+    }
+
+    fn show(&self, progress: &Progress, left: Option<Duration>) {
+        let mut detail: Vec<String> =
+            progress.troubles.iter().map(|(why, count)| format!("{count} {why}")).collect();
+        if let Some(left) = left.filter(|left| !left.is_zero()) {
+            detail.push(format!("watching for {} s more", left.as_secs() + 1));
+        }
+        let detail = detail.join("; ");
+        if let Some(bar) = &self.bar {
+            bar.set_length(u64::try_from(progress.wanted).unwrap_or(u64::MAX));
+            bar.set_position(u64::try_from(progress.running).unwrap_or(u64::MAX));
+            bar.set_message(detail);
+            return;
+        }
+        if self.quiet || left.is_some_and(|left| left != Duration::ZERO) {
+            return;
+        }
+        let mut line =
+            format!("{}: {} of {} running", self.name, progress.running, progress.wanted);
+        if !detail.is_empty() {
+            line = format!("{line} ({detail})");
+        }
+        let mut last = self.last.borrow_mut();
+        let due = last.as_ref().is_none_or(|(at, said)| {
+            *said != line && (at.elapsed() >= LINE_EVERY || left.is_some())
+        });
+        if due {
+            note(&line);
+            *last = Some((Instant::now(), line));
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(slot: u32, node: &str, desired: &str, state: &str) -> Value {
+        json!({"Slot": slot, "NodeID": node, "DesiredState": desired, "Status": {"State": state}})
+    }
+
+    fn replicated(replicas: u64) -> Value {
+        json!({"Spec": {"Mode": {"Replicated": {"Replicas": replicas}}}})
+    }
+
+    fn nodes() -> Value {
+        json!([{"ID": "a", "Status": {"State": "ready"}}, {"ID": "b", "Status": {"State": "down"}}])
+    }
+
+    #[test]
+    fn each_slot_counts_once_and_down_nodes_do_not() {
+        let tasks = json!([
+            task(1, "a", "running", "running"),
+            task(1, "a", "shutdown", "failed"),
+            task(2, "b", "running", "running"),
+            task(3, "a", "running", "starting"),
+            task(3, "a", "running", "running"),
+        ]);
+        let seen = progress(&replicated(3), &tasks, &nodes());
+        assert_eq!((seen.wanted, seen.running), (3, 1));
+        assert_eq!(seen.troubles, BTreeMap::from([("starting".to_owned(), 1)]));
+        assert!(!seen.converged(false));
+    }
+
+    #[test]
+    fn scaling_down_has_converged_when_no_more_than_wanted_are_meant_to_run() {
+        let mut tasks =
+            json!([task(1, "a", "running", "running"), task(2, "a", "running", "running")]);
+        assert!(!progress(&replicated(1), &tasks, &nodes()).converged(false));
+        tasks[1]["DesiredState"] = json!("remove");
+        assert!(progress(&replicated(1), &tasks, &nodes()).converged(false));
+        assert!(progress(&replicated(0), &json!([]), &nodes()).converged(false));
+    }
+
+    #[test]
+    fn a_global_service_needs_at_least_one_task() {
+        let global = json!({"Spec": {"Mode": {"Global": {}}}});
+        assert!(!progress(&global, &json!([]), &nodes()).converged(true));
+        let tasks =
+            json!([{"NodeID": "a", "DesiredState": "running", "Status": {"State": "running"}}]);
+        assert!(progress(&global, &tasks, &nodes()).converged(true));
+    }
+
+    #[test]
+    fn the_monitor_decides_how_long_it_must_hold() {
+        assert_eq!(stable_time(&json!({})), Duration::from_secs(1));
+        assert_eq!(stable_time(&json!({"UpdateConfig": {"Monitor": 0}})), Duration::from_secs(1));
+        let spec = json!({"UpdateConfig": {"Monitor": 3_000_000_000_u64}});
+        assert_eq!(stable_time(&spec), Duration::from_secs(3));
+    }
+}
