@@ -301,28 +301,42 @@ async fn supervise(shared: Arc<Shared>, transport: Arc<dyn Transport>) {
         if began.elapsed() > RESTART_PAUSE * 64 {
             pause = RESTART_PAUSE;
         }
-        let spent = generation.max(above);
-        let mut incarnation = shared.incarnation.subscribe();
-        if *incarnation.borrow_and_update() <= spent
-            && !shared.report(FromGossip::IncarnationNeeded { reason, above: spent }).await
-        {
-            return;
-        }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shared.stop.cancelled() => return,
         }
         pause = (pause * 2).min(RESTART_PAUSE * 64);
-        tokio::select! {
-            found = incarnation.wait_for(|found| *found > spent) => match found {
-                Ok(found) => generation = *found,
-                Err(_) => return,
-            },
-            () = shared.stop.cancelled() => return,
+        match fresh_generation(&shared, generation.max(above), &reason).await {
+            Some(fresh) => generation = fresh,
+            None => return,
         }
         info!(generation = generation.0, "chitchat starts again");
         if !shared.report(FromGossip::Restarted { incarnation: generation }).await {
             return;
+        }
+    }
+}
+
+/// The owner's incarnation once it is above `spent`; asks for one each time that it is not. `None` when
+/// this node stops.
+async fn fresh_generation(
+    shared: &Shared,
+    spent: Incarnation,
+    reason: &str,
+) -> Option<Incarnation> {
+    let mut incarnation = shared.incarnation.subscribe();
+    loop {
+        let current = *incarnation.borrow_and_update();
+        if current > spent {
+            return Some(current);
+        }
+        let ask = FromGossip::IncarnationNeeded { reason: reason.to_owned(), above: spent };
+        if !shared.report(ask).await {
+            return None;
+        }
+        tokio::select! {
+            changed = incarnation.changed() => changed.ok()?,
+            () = shared.stop.cancelled() => return None,
         }
     }
 }

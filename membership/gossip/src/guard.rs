@@ -32,6 +32,11 @@ pub(crate) const SLOWEST: usize = 30;
 pub const MAX_DIGEST_BYTES: usize = 64_000;
 const _: () = assert!(MAX_DIGEST_BYTES + 1000 < MAX_CHITCHAT_BYTES);
 
+/// A later generation of this node is believed in up to this far ahead of its own: an old copy of the data
+/// directory is some starts behind. Digests are not signed, and one that claims the highest number
+/// there is would otherwise keep this node from ever having a fresh one.
+const MAX_AHEAD: u64 = 1_000_000;
+
 /// A delta this large shows that we lag behind: the next exchange starts at once.
 const CATCH_UP_BYTES: usize = 8 * 1024;
 
@@ -245,7 +250,8 @@ impl State {
         if node == me {
             // Our own past is over. A future that we do not know means that our number was used
             // before: the data directory is an old copy, or is in use twice.
-            if entry.generation > self.generation {
+            let ahead = entry.generation.0.saturating_sub(self.generation.0);
+            if (1..=MAX_AHEAD).contains(&ahead) {
                 self.noticed.later_self = self.noticed.later_self.max(Some(entry.generation));
             }
             return false;
@@ -368,6 +374,8 @@ mod tests {
         assert_eq!(guard.take_noticed(), Noticed::default());
         assert_eq!(screen(&guard, &[(ME, 9), (ME, 7)]), []);
         assert_eq!(guard.take_noticed().later_self, Some(Incarnation(9)));
+        assert_eq!(screen(&guard, &[(ME, u64::MAX)]), []);
+        assert_eq!(guard.take_noticed(), Noticed::default());
     }
 
     #[test]

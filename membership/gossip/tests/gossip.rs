@@ -104,6 +104,13 @@ async fn a_node_started_with_an_old_number_asks_for_a_later_one_and_recovers() {
         .await;
     assert_eq!(above, Incarnation(9));
     b.handle.publish(b.fact(10, 1, FactKey::Health, b"ten")).unwrap();
+    // Not enough, and so it asks again.
+    b.handle.set_incarnation(Incarnation(4));
+    b.wait("the question again", |report| match report {
+        FromGossip::IncarnationNeeded { above, .. } => Some(above),
+        _ => None,
+    })
+    .await;
     b.handle.set_incarnation(Incarnation(10));
     let incarnation = b
         .wait("the new start", |report| match report {
