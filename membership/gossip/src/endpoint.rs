@@ -107,6 +107,7 @@ impl Gossip {
 
         net.spawn(accept(net.clone()));
         net.spawn(dial::run(net.clone()));
+        net.spawn(crate::host::sign_of_life(local));
         net.spawn(pump(net.clone()));
         for seed in config.seeds {
             net.spawn(dial::seed(net.clone(), seed));

@@ -55,8 +55,8 @@ impl Observed {
         self.asks_since_refusal = self.asks_since_refusal.map(|n| n.saturating_add(1));
     }
 
-    pub(super) fn host_answered(&mut self, refused: bool) {
-        self.asks_since_refusal = refused.then_some(0);
+    pub(super) fn host_refused(&mut self) {
+        self.asks_since_refusal = Some(0);
     }
 
     pub(super) fn is_down(&self) -> bool {
@@ -115,7 +115,7 @@ mod tests {
     fn a_refusal_is_forgotten_when_the_host_falls_silent() {
         let mut edge = fed(&[true; 6]);
         assert_eq!(edge.state(), Some(EdgeState::Down));
-        edge.host_answered(true);
+        edge.host_refused();
         assert_eq!(edge.state(), Some(EdgeState::Refused));
         (0..SILENT_AFTER_ASKS).for_each(|_| edge.host_asked());
         assert_eq!(edge.state(), Some(EdgeState::Down));

@@ -275,8 +275,10 @@ impl Detector {
     /// The outcome of [`ProbeAction::AskHost`]: `refused` when the host said that nobody listens on
     /// the port (ICMP port unreachable). Silence need not be reported.
     pub fn on_host_answer(&mut self, target: NodeId, refused: bool, now: Instant) {
-        if let Some(edge) = self.observed.get_mut(&target) {
-            edge.host_answered(refused);
+        // One silence says nothing: the answer may be lost. Silence is what follows from many questions
+        // without a refusal.
+        if let Some(edge) = self.observed.get_mut(&target).filter(|_| refused) {
+            edge.host_refused();
             self.reconsider(now);
         }
     }

@@ -19,7 +19,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::core_loop::{Request, loop_is_gone};
 use crate::api::backend::{
-    Backend, ClusterView, HoldingBack, LogOptions, LogStream, LogsUnavailable, StatusView, TaskQuery,
+    Backend, ClusterView, HoldingBack, LogOptions, LogStream, LogsUnavailable, StatusView,
+    TaskQuery,
 };
 use crate::runtime::Runtime;
 use crate::settings::Settings;
@@ -123,7 +124,9 @@ impl Backend for LocalNode {
             Ok(Err(_)) => Err(loop_is_gone()),
             Err(_) => Err(CommandError::new(
                 Refused::NotStored,
-                format!("no answer within {COMMAND_DEADLINE:?}: the change may or may not have been made; look before you try again"),
+                format!(
+                    "no answer within {COMMAND_DEADLINE:?}: the change may or may not have been made; look before you try again"
+                ),
             )),
         }
     }
@@ -164,9 +167,10 @@ impl Backend for LocalNode {
             let created = members.iter().map(|m| m.created).filter(|w| w.0 > 0).min();
             (node.cluster_id(), node.me(), version, spec, created.unwrap_or_default())
         };
-        let (id, me, version, spec, created) = self.read(read).await.unwrap_or_else(|| {
-            (Default::default(), self.gossip.node(), 0, None, Wall::default())
-        });
+        let (id, me, version, spec, created) = self
+            .read(read)
+            .await
+            .unwrap_or_else(|| (Default::default(), self.gossip.node(), 0, None, Wall::default()));
         ClusterView {
             id,
             me,

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gossip::{FromGossip, GossipHandle, HostAnswer};
+use node::Node;
 use node::command::{Command, CommandError, Refused, Reply};
 use node::io::{CommandId, Effect, Input, Notice, PersistId};
-use node::Node;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -129,7 +129,9 @@ impl CoreLoop {
             FromGossip::Restarted { .. } => Input::Republish,
             FromGossip::GroupFull { members, refused } => {
                 let who = refused.map(|id| format!(" ({id})")).unwrap_or_default();
-                let text = format!("this cluster has {members} members and takes no more in one gossip group: a node{who} was kept out");
+                let text = format!(
+                    "this cluster has {members} members and takes no more in one gossip group: a node{who} was kept out"
+                );
                 self.notice(Notice::Warning { text });
                 return;
             }
@@ -222,7 +224,10 @@ impl CoreLoop {
 
     fn notice(&self, notice: Notice) {
         log(&notice);
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).take(&notice, self.clocks.now().wall);
+        self.shown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(&notice, self.clocks.now().wall);
         // Nobody listening is no error.
         let _ = self.notices.send(notice);
     }

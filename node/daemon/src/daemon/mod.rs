@@ -60,7 +60,9 @@ pub enum RunError {
     Store(#[from] OpenError),
     #[error("the store in {dir} cannot be read: {source}")]
     Read { dir: PathBuf, source: WriteError },
-    #[error("this node could not be given a new incarnation: {0}. Nothing was started; without one, peers would take it for its own past")]
+    #[error(
+        "this node could not be given a new incarnation: {0}. Nothing was started; without one, peers would take it for its own past"
+    )]
     Incarnation(WriteError),
     #[error(transparent)]
     Gossip(#[from] gossip::StartError),

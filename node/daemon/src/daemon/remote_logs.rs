@@ -4,6 +4,11 @@ use membership::id::{NodeId, TaskId};
 
 use crate::api::backend::{LogOptions, LogStream, LogsUnavailable};
 
-pub(super) async fn open(_: &GossipHandle, _: NodeId, _: TaskId, _: LogOptions) -> Result<LogStream, LogsUnavailable> {
+pub(super) async fn open(
+    _: &GossipHandle,
+    _: NodeId,
+    _: TaskId,
+    _: LogOptions,
+) -> Result<LogStream, LogsUnavailable> {
     Err(LogsUnavailable("not yet".to_owned()))
 }
