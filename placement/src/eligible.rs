@@ -128,3 +128,75 @@ fn below_limit(request: &Request, count: u32) -> Result<(), Refusal> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::worlds::{GIB, host, request};
+    use crate::{Closed, Host, HostPort, Load, Platform, Protocol};
+
+    /// One host of 4 cores and 8 GiB, with 3 cores and 6 GiB reserved and port 80 taken.
+    fn check(change: impl Fn(&mut Host, &mut Request)) -> Result<(), Refusal> {
+        let (mut host, mut request) = (host(0, "", 4, 8), request(1));
+        change(&mut host, &mut request);
+        let node = host.id;
+        let mut cluster = Cluster::new([host]);
+        let reserved = Resources { cpu_milli: 3000, memory_bytes: 6 * GIB };
+        let port = HostPort { protocol: Protocol::Tcp, port: 80 };
+        cluster.set_load(node, Load { reserved, tasks: 3, host_ports: [(port, 1)].into() });
+        eligible(&cluster, &request, node)
+    }
+
+    #[test]
+    fn declared_capacity_is_filled_to_the_last_byte_and_no_further() {
+        assert_eq!(check(|_, r| r.resources.memory_bytes = 2 * GIB), Ok(()));
+        let (free_bytes, wanted_bytes) = (2 * GIB, 2 * GIB + 1);
+        let refusal = Refusal::Memory { free_bytes, wanted_bytes };
+        assert_eq!(check(|_, r| r.resources.memory_bytes = wanted_bytes), Err(refusal));
+        assert_eq!(check(|_, r| r.resources.cpu_milli = 1000), Ok(()));
+        let refusal = Refusal::Cpu { free_milli: 1000, wanted_milli: 1001 };
+        assert_eq!(check(|_, r| r.resources.cpu_milli = 1001), Err(refusal));
+    }
+
+    #[test]
+    fn unknown_capacity_sets_no_limit_and_who_reserves_nothing_always_fits() {
+        let unknown = |host: &mut Host| host.capacity = Resources::default();
+        let wants = Resources { cpu_milli: u64::MAX, memory_bytes: u64::MAX };
+        assert_eq!(check(|h, r| (unknown(h), r.resources = wants).1), Ok(()));
+        assert_eq!(check(|h, _| h.capacity = Resources { cpu_milli: 1, memory_bytes: 1 }), Ok(()));
+    }
+
+    #[test]
+    fn a_port_is_taken_for_its_protocol_only() {
+        let port = |protocol| HostPort { protocol, port: 80 };
+        let tcp = port(Protocol::Tcp);
+        assert_eq!(check(|_, r| _ = r.host_ports.insert(tcp)), Err(Refusal::HostPort(tcp)));
+        assert_eq!(check(|_, r| _ = r.host_ports.insert(port(Protocol::Udp))), Ok(()));
+    }
+
+    #[test]
+    fn architectures_are_known_by_both_names() {
+        let runs_on = |os: &'static str, arch: &'static str| {
+            let platform = Platform { os: os.to_owned(), arch: arch.to_owned() };
+            check(move |_, r| r.platforms = vec![platform.clone()])
+        };
+        assert_eq!(runs_on("linux", "amd64"), Ok(()));
+        assert_eq!(runs_on("", "x86_64"), Ok(()));
+        assert_eq!(runs_on("Linux", ""), Ok(()));
+        let refusal = Refusal::Platform { os: "linux".to_owned(), arch: "x86_64".to_owned() };
+        assert_eq!(runs_on("linux", "arm64"), Err(refusal.clone()));
+        assert_eq!(runs_on("windows", "amd64"), Err(refusal));
+    }
+
+    #[test]
+    fn a_closed_host_says_why() {
+        let closed = Closed::EngineUnavailable { reason: "no answer for 10 s".to_owned() };
+        let refusal = check(|h, _| h.accepts = Accepts::No(closed.clone())).unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "has a container engine that does not answer (no answer for 10 s)"
+        );
+        let cluster = Cluster::new([]);
+        assert_eq!(eligible(&cluster, &request(1), NodeId(1)), Err(Refusal::Unknown));
+    }
+}

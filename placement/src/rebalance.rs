@@ -184,9 +184,8 @@ impl<'c> Table<'c> {
             .keys()
             .filter(|at| **at != me && self.keeps_even(**at, me, leaf))
             .map(|at| (self.fullness(*at, 0), *at))
-            .filter(|(full, at)| {
-                *full > average && self.fullness(*at, -1) < *full && self.fullness(me, 1) < *full
-            })
+            // I end below nine tenths of the average, so below where the giver was.
+            .filter(|(full, at)| *full > average && self.fullness(*at, -1) < *full)
             .collect();
         givers.sort_by_key(|(full, at)| (Reverse(*full), *at));
         givers.into_iter().find_map(|(_, giver)| self.best_slot(giver, me))

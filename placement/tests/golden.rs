@@ -106,8 +106,10 @@ fn candidates(request: &Request) -> Vec<String> {
     let orphans: Vec<u32> = (0..12).filter(|slot| *slot != 5).collect();
     let plan = plan(&cluster, request, &held, &orphans);
     assert!(plan.pending.is_empty());
-    let number =
-        |node: &NodeId| hosts.iter().position(|host| host.id == *node).unwrap().to_string();
+    let number = |node: &NodeId| {
+        let place = hosts.iter().position(|host| host.id == *node);
+        place.map_or_else(|| "?".to_owned(), |place| place.to_string())
+    };
     plan.choices.values().map(|c| c.iter().map(number).collect::<Vec<_>>().join(" ")).collect()
 }
 

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use membership::id::{NodeId, ServiceId};
+use membership::member::Resources;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 
 use super::oracle::naive_plan;
-use super::worlds::{World, equal_hosts, host, request, worlds};
+use super::worlds::{GIB, World, equal_hosts, host, request, worlds};
 use crate::*;
 
 /// Replicas on each host, given who holds what.
@@ -330,4 +331,41 @@ fn a_soft_limit_gives_way_and_a_hard_one_does_not() {
         plan.pending[&4].to_string(),
         "no suitable node (max replicas per node limit exceed): 3 nodes hold 1 already"
     );
+}
+
+#[test]
+fn a_service_of_as_many_replicas_as_hosts_stands_on_all_of_them() {
+    let hosts = equal_hosts(3);
+    let mut cluster = Cluster::new(hosts.clone());
+    for _ in 0..30 {
+        cluster.add_load(hosts[0].id, &request(1));
+    }
+    let service = request(2);
+    let spread = |replicas: u32| {
+        let slots: Vec<u32> = (0..replicas).collect();
+        let mut held = BTreeMap::new();
+        settle(&mut held, &plan(&cluster, &service, &BTreeMap::new(), &slots));
+        counts(&hosts, &held)
+    };
+    assert!(spread(3).values().all(|count| *count == 1), "however loaded one of them is");
+    let six = spread(6);
+    assert_eq!(six[&hosts[0].id], 1, "beyond the first, load counts: {six:?}");
+}
+
+#[test]
+fn large_services_do_not_fill_up_the_smallest_hosts() {
+    let mut hosts: Vec<Host> = (0..10).map(|n| host(n, "", 64, 256)).collect();
+    hosts.push(host(10, "", 1, 4));
+    let mut cluster = Cluster::new(hosts.clone());
+    for service in 0..40 {
+        let mut request = request(service);
+        request.resources = Resources { cpu_milli: 100, memory_bytes: GIB / 8 };
+        let slots: Vec<u32> = (0..20).collect();
+        let plan = plan(&cluster, &request, &BTreeMap::new(), &slots);
+        for candidates in plan.choices.values() {
+            cluster.add_load(candidates[0], &request);
+        }
+    }
+    let small = cluster.load(hosts[10].id).unwrap();
+    assert!(small.tasks <= 3, "about one in 640 of 800 tasks is its share: {small:?}");
 }
