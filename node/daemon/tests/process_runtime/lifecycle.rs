@@ -209,7 +209,7 @@ async fn a_task_has_the_environment_the_directory_and_the_user_of_its_spec() {
     // Its own directory, which goes with it.
     let at_home = sh("pwd");
     bench.start(&at_home).await;
-    let work = bench.dir_of(at_home.task).join("work");
+    let work = bench.dir_of(at_home.task).join("cwd");
     assert_eq!(
         bench.output(at_home.task).await.trim(),
         work.canonicalize().unwrap().to_str().unwrap()

@@ -40,7 +40,7 @@ pub(super) async fn run(shared: Arc<Shared>, task: Arc<Task>) {
 }
 
 async fn check(task: &Task, launch: &Launch, plan: &HealthPlan) -> bool {
-    let mut command = launch.health_command(plan, task.id, &task.dir.join("work"));
+    let mut command = launch.health_command(plan, task.id, &task.dir.join("cwd"));
     // The check ends with us, unlike the task.
     command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let mut child = match command.spawn() {

@@ -11,7 +11,7 @@
 //! ```text
 //! <data dir>/process/<task id>/task.json    what was started, and as which process (`record`)
 //!                             /stdout.log   output, and /stdout.log.1 before it (`output`)
-//!                             /work/        where it runs, unless the spec says elsewhere
+//!                             /cwd/         where it runs, unless the spec says elsewhere
 //! ```
 //!
 //! Under systemd the unit needs `KillMode=process`, or systemd ends the tasks together with shoal.

@@ -97,7 +97,7 @@ fn own_ports(start: &StartTask) -> Vec<node::slot::PortStatus> {
 }
 
 fn prepare(dir: &Path, record: &Record) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir.join("work"))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(dir.join("cwd"))?;
     record::save(dir, record)
 }
 
@@ -108,7 +108,7 @@ fn spawn(task: &Task) -> io::Result<Child> {
         // Appending: the file may be cut while the process writes to it.
         File::options().append(true).create(true).mode(0o600).open(task.dir.join(name))
     };
-    let mut command = launch.command(task.id, &task.dir.join("work"));
+    let mut command = launch.command(task.id, &task.dir.join("cwd"));
     command.stdout(log(output::STDOUT)?).stderr(log(output::STDERR)?);
     command.spawn()
 }
