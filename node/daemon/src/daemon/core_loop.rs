@@ -112,6 +112,10 @@ impl CoreLoop {
             FromGossip::HostAnswer { target, answer } => {
                 Input::HostAnswer { target, refused: answer == HostAnswer::Refused }
             }
+            FromGossip::Call { from, request, answer } => {
+                super::remote_logs::answer(&self.runtime, from, &request, answer);
+                return;
+            }
             FromGossip::SeedFailed { seed, error } => {
                 let text = format!("cannot join at {seed}: {error}; it is tried on for ever");
                 self.notice(Notice::Warning { text });
