@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use membership::clock::Stamp;
 use membership::id::NodeId;
-use membership::record::{Key, Record};
+use membership::record::{Key, Kind, Record};
 use membership::registers::Registers;
 use membership::time::{Instant, Millis};
 
@@ -103,7 +103,7 @@ impl Writes {
             let standing = registers.get(&record.key).map(Record::order);
             let best = winners.get(&record.key).map(|r| r.order()).max(standing);
             // A conflict that this node found itself is merged already and has yet to be stored.
-            let stored_late = standing == Some(record.order());
+            let stored_late = record.key.kind == Kind::Conflict && best == Some(record.order());
             if best.is_none_or(|best| record.order() > best) || stored_late {
                 winners.insert(record.key, record);
             }
@@ -139,5 +139,37 @@ impl Writes {
 
     pub(crate) fn next_wake(&self) -> Option<Instant> {
         self.unconfirmed.iter().map(|u| u.deadline.min(u.offer_at)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use membership::id::CellId;
+
+    use super::*;
+
+    fn record(ms: u64, body: u8) -> Record {
+        Record {
+            cell: CellId(0),
+            key: Key { kind: Kind::Rollout, id: 1 },
+            stamp: Stamp { ms, counter: 0 },
+            writer: NodeId(1),
+            ancestors: Vec::new(),
+            body: Some(vec![body]),
+        }
+    }
+
+    /// Found by the simulator, seed 1: what stood already came once more behind what beats it, and took
+    /// its place in the write.
+    #[test]
+    fn a_repeated_record_does_not_displace_a_newer_one_on_its_way_to_the_disk() {
+        let mut registers = Registers::new(CellId(0));
+        registers.merge(record(1, 1));
+        let mut writes = Writes::default();
+        let origin = || Origin::Peer { from: NodeId(2), confirm: false };
+        writes.push(Batch { records: vec![record(2, 2)], origin: origin() });
+        writes.push(Batch { records: vec![record(1, 1)], origin: origin() });
+        let (_, written) = writes.take(&registers).unwrap();
+        assert_eq!(written, [record(2, 2)]);
     }
 }
