@@ -132,7 +132,15 @@ impl Local {
 
     /// The present state of one container of ours.
     pub(crate) fn container(&mut self, found: &Found, services: &Services, now: Now) {
-        if self.leaving.contains_key(&found.task) || self.gone.contains_key(&found.task) {
+        if self.leaving.contains_key(&found.task) {
+            return;
+        }
+        if self.gone.contains_key(&found.task) {
+            // An engine that was given up may carry a start out after the stop found nothing.
+            if matches!(found.state, ContainerState::Running { .. }) {
+                let place = Place { service: found.service, slot: found.slot };
+                self.send_off(place, found, services, now);
+            }
             return;
         }
         let Some(place) = self.place_of(found.task) else {
@@ -290,7 +298,10 @@ impl Local {
             self.removed(task, services, now);
         }
         for found in &found {
-            self.container(found, services, now);
+            let stopped_since = self.gone.get(&found.task).is_some_and(|gone| *gone >= asked);
+            if !stopped_since {
+                self.container(found, services, now);
+            }
         }
     }
 
@@ -317,6 +328,7 @@ impl Local {
                 if let Some(held) = self.held.get_mut(&place) {
                     held.failures = 0;
                     held.not_before = now.at;
+                    held.restated = true;
                 }
             }
             (_, ContainerState::Exited { .. }) => {

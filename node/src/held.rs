@@ -75,6 +75,9 @@ pub(crate) struct Held {
     pub last: Option<TaskStatus>,
     /// Since when no attempt of this claim has been ready.
     pub unready_since: Instant,
+    /// The claim was restated from a container that had ended when it was found: this node may have
+    /// claimed again since and forgotten it with its memory, so the next attempt draws a new epoch.
+    pub restated: bool,
 }
 
 impl Held {
@@ -91,6 +94,7 @@ impl Held {
             outcome: None,
             last: None,
             unready_since: at,
+            restated: false,
         }
     }
 

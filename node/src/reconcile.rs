@@ -306,6 +306,11 @@ impl Node {
         (open, held)
     }
 
+    /// How many of those who claim a slot count: what a member that is gone last said does not.
+    fn live(&self, holders: &BTreeMap<NodeId, Claim>) -> usize {
+        holders.keys().filter(|node| self.members.holds_claims(**node)).count()
+    }
+
     fn reliefs_under_way(&self) -> usize {
         self.local.held.values().filter(|h| h.relieves.is_some() && !h.is_ready()).count()
     }
@@ -417,6 +422,11 @@ impl Node {
         }
         if self.gives_up(place, spec, now) {
             return;
+        }
+        let restated =
+            self.local.held.get_mut(&place).map(|held| std::mem::take(&mut held.restated));
+        if restated == Some(true) {
+            self.claim(place, None, now);
         }
         self.local.attempt(place, service, now, &mut self.rng, false);
     }
@@ -545,7 +555,7 @@ impl Node {
             let best = self.best_claims(id, spec, &cluster);
             let whole = best.len() == spec.replicas as usize
                 && best.values().all(|(_, c)| serves(c))
-                && !self.claims.slots(id).any(|(_, holders)| holders.len() > 1);
+                && !self.claims.slots(id).any(|(_, holders)| self.live(holders) > 1);
             if !whole {
                 continue;
             }
@@ -557,14 +567,16 @@ impl Node {
                 })
                 .collect();
             if let Some(pull) = placement::pull(&cluster, &request(id, spec), &held, self.me) {
-                pulled = Some((Place { service: id, slot: Slot::Index(pull.slot) }, pull.from));
-                break;
+                let place = Place { service: id, slot: Slot::Index(pull.slot) };
+                // A slot that failed here is left where it is, and must not hold up the other services.
+                if self.takeovers.failures_before(place, now.at).is_none() {
+                    pulled = Some((place, pull.from));
+                    break;
+                }
             }
         }
         self.cluster = Some(cluster);
-        if let Some((place, from)) = pulled
-            && self.takeovers.failures_before(place, now.at).is_none()
-        {
+        if let Some((place, from)) = pulled {
             self.claim(place, Some(from), now);
             self.dirty.insert(place.service);
         }
