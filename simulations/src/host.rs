@@ -105,8 +105,8 @@ pub struct Process {
     /// A turn of the loop is scheduled (slow hosts take one input at a time).
     pub turn_due: bool,
     pub outbox: VecDeque<Effect>,
-    /// The write that the outbox waits for.
-    pub writing: Option<(PersistId, Vec<Record>)>,
+    /// Writes under way, the first of them on the disk's head.
+    pub writing: VecDeque<(PersistId, Vec<Record>)>,
     pub wants: BTreeMap<NodeId, SocketAddr>,
     pub refused: BTreeSet<NodeId>,
     /// Messages for peers that are being dialled.
@@ -123,7 +123,7 @@ impl Process {
             backlog: VecDeque::new(),
             turn_due: false,
             outbox: VecDeque::new(),
-            writing: None,
+            writing: VecDeque::new(),
             wants: BTreeMap::new(),
             refused: BTreeSet::new(),
             unsent: BTreeMap::new(),

@@ -10,8 +10,14 @@ use crate::chance::Chance;
 use crate::time::Span;
 
 /// A host of the run, by number. Its `NodeId` is in `Host::id`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostIx(pub u32);
+
+impl std::fmt::Debug for HostIx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "h{}", self.0)
+    }
+}
 
 impl HostIx {
     pub fn i(self) -> usize {

@@ -3,7 +3,6 @@
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
 use clap::{Parser, Subcommand};
-use node::Settings;
 use simulations::cores;
 use simulations::outage::{OutageReport, OutageSpec};
 use simulations::run::{self, Outcome};
@@ -65,7 +64,7 @@ fn main() -> std::process::ExitCode {
         What::Run { hosts, replicas, kill, back, seed, tell } => {
             let back_after = back.map(Span::secs);
             let spec = OutageSpec { seed, hosts, replicas, kill_per_mille: kill, back_after, tell };
-            let report = simulations::outage::run(&spec, cores::real(Settings::lan()));
+            let report = simulations::outage::run(&spec, cores::real(cores::settings()));
             print_outage(&spec, &report);
             report.outcome.count
         }
@@ -77,10 +76,10 @@ fn main() -> std::process::ExitCode {
 fn random(first: u64, count: u64, twice: bool, tell: bool) -> u64 {
     let mut violations = 0;
     for seed in first..first.saturating_add(count) {
-        let outcome = run::random(seed, tell, cores::real(Settings::lan()));
+        let outcome = run::random(seed, tell, cores::real(cores::settings()));
         violations += outcome.count;
         if twice {
-            let again = run::random(seed, false, cores::real(Settings::lan()));
+            let again = run::random(seed, false, cores::real(cores::settings()));
             if again.trace != outcome.trace {
                 println!("seed {seed} is not deterministic: {} and {}", outcome.trace, again.trace);
                 violations += 1;

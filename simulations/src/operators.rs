@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use membership::id::{NodeId, ServiceId};
+use membership::member::MemberState;
 use node::command::{Command, CommandError, Reply};
+use node::views::{Availability, MemberView};
 use serde_json::{Value, json};
 
 use crate::chance::Chance;
@@ -85,6 +87,9 @@ impl Operators {
     /// Scales a service as the docker CLI does: reads it, changes the number, writes it back.
     pub fn scale(&mut self, world: &mut World, host: HostIx, id: ServiceId, replicas: u64) {
         let Some((version, mut spec)) = read(world, host, id) else { return };
+        if spec["Mode"]["Replicated"].is_null() {
+            return;
+        }
         spec["Mode"] = json!({ "Replicated": { "Replicas": replicas } });
         self.send(world, host, Asked::Other, Command::UpdateService { id, version, spec });
     }
@@ -124,11 +129,32 @@ impl Operators {
         self.send(world, host, Asked::Other, command);
     }
 
-    /// Every drained node is made active again, as the end of maintenance.
-    pub fn undrain(&mut self, world: &mut World, host: HostIx) {
-        if let Some(id) = self.drained.take() {
-            self.availability(world, host, id, "active");
+    fn members(world: &World, host: HostIx) -> Vec<MemberView> {
+        world.hosts[host.i()]
+            .process
+            .as_ref()
+            .map(|process| process.core.members())
+            .unwrap_or_default()
+    }
+
+    /// The end of maintenance: every node is made active again, and nodes whose disk is gone for good
+    /// are removed from the cluster. True if there was anything to do.
+    pub fn tidy_up(&mut self, world: &mut World, host: HostIx) -> bool {
+        self.drained = None;
+        let current: Vec<NodeId> = world.hosts.iter().map(|host| host.id).collect();
+        let mut did = false;
+        for member in Self::members(world, host) {
+            if !current.contains(&member.id) {
+                if member.state != MemberState::Left {
+                    self.send(world, host, Asked::Other, Command::RemoveNode { id: member.id });
+                    did = true;
+                }
+            } else if member.availability != Availability::Active {
+                self.availability(world, host, member.id, "active");
+                did = true;
+            }
         }
+        did
     }
 
     /// Something that an operator might do just now, on a host that answers.
@@ -159,8 +185,8 @@ impl Operators {
     }
 
     fn drain_or_not(&mut self, world: &mut World, host: HostIx) {
-        if self.drained.is_some() {
-            self.undrain(world, host);
+        if let Some(id) = self.drained.take() {
+            self.availability(world, host, id, "active");
         } else {
             let ids: Vec<NodeId> = world.hosts.iter().map(|host| host.id).collect();
             if let Some(id) = self.chance.pick(&ids).copied() {

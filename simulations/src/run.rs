@@ -279,11 +279,14 @@ impl Run {
             self.heal_host(ix);
         }
         self.note(Seen::Healed);
-        self.pass(Span::secs(10));
-        let acting = self.world.hosts.iter().find(|host| host.acts()).map(|host| host.ix);
-        if let Some(host) = acting {
-            self.operators.undrain(&mut self.world, host);
+        for _ in 0..5 {
+            self.pass(Span::secs(8));
+            let acting = self.world.hosts.iter().find(|host| host.acts()).map(|host| host.ix);
+            let more = acting.is_some_and(|host| self.operators.tidy_up(&mut self.world, host));
             self.observe();
+            if !more {
+                break;
+            }
         }
     }
 

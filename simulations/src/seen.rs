@@ -20,6 +20,8 @@ pub type RecordName = (Key, Stamp, NodeId);
 /// What a node itself believes about a service at the moment it acts on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnView {
+    /// The node itself is draining.
+    pub draining: bool,
     /// Replicas it should have; 0 when it was removed. Global services want one on each node.
     pub desired: u64,
     pub global: bool,
@@ -75,6 +77,11 @@ pub enum Seen {
         task: TaskId,
         view: Option<OwnView>,
     },
+    /// A node says that it gives a task up; the stop may have to wait for its engine.
+    GivesUp {
+        host: HostIx,
+        task: TaskId,
+    },
     /// A node published its claim on a slot.
     Claim {
         host: HostIx,
@@ -90,6 +97,11 @@ pub enum Seen {
     },
     /// Records are on a disk.
     Written {
+        host: HostIx,
+        records: Vec<RecordName>,
+    },
+    /// A node tells another of records: hands them on, or confirms that it has them.
+    Told {
         host: HostIx,
         records: Vec<RecordName>,
     },

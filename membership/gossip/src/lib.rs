@@ -15,7 +15,6 @@
 //!
 //! The daemon holds a [`GossipHandle`], whose methods never block, and reads [`FromGossip`].
 
-pub mod calls;
 mod carrier;
 pub mod config;
 mod connection;
@@ -44,7 +43,6 @@ pub mod stats;
 mod tls;
 pub mod token;
 
-pub use calls::{CallError, CallReader, CallWriter};
 pub use config::{Config, Pace, StartError};
 pub use dial::DialError;
 pub use endpoint::Gossip;

@@ -1,7 +1,10 @@
 //! Promise 2: what was acknowledged is on two disks (on one, where only one node is alive), and stays:
-//! at the end every node has it, or something written later under the same key.
+//! at the end every node has it, or something written later under the same key. And no record leaves a
+//! host, in whatever way, before it is on that host's own disk.
 
 use std::collections::BTreeMap;
+
+use membership::record::Kind;
 
 use super::{Check, Found, Picture};
 use crate::operators::CommandNo;
@@ -31,6 +34,18 @@ impl Check for Durable {
                         found.push(at, "durable", format!("{host} acknowledged command {} with {record:?} on {disks} disks, {alive} members alive", command.0));
                     }
                     self.acked.insert(*record, *command);
+                }
+            }
+            Seen::Told { host, records } => {
+                let disk = picture.disks.get(host);
+                // A conflict is derived from what is on the disk, and derived again if it is lost.
+                for (key, stamp, writer) in
+                    records.iter().filter(|(key, ..)| key.kind != Kind::Conflict)
+                {
+                    let held = disk.and_then(|disk| disk.get(key));
+                    if held.is_none_or(|order| *order < (*stamp, *writer)) {
+                        found.push(at, "durable", format!("{host} tells of {key:?} {stamp:?}, which is not on its disk: that has {held:?}"));
+                    }
                 }
             }
             // With the last disk that held it gone, nobody can be asked for it.

@@ -9,6 +9,7 @@ use super::{Check, Found, Picture};
 use crate::links::HostIx;
 use crate::seen::Seen;
 use crate::time::{At, Span};
+use crate::world::tell::ShortPlace;
 
 /// How long after a cut a node may not have noticed yet that it is in the smaller part.
 const NOTICE: Span = Span::secs(15);
@@ -44,8 +45,9 @@ impl Check for Minority {
                         at,
                         "minority",
                         format!(
-                            "{host} takes {place:?} over ({:?}) in a part that is no majority",
-                            view.partition
+                            "{host} takes {short} over ({:?}) in a part that is no majority",
+                            view.partition,
+                            short = ShortPlace(*place)
                         ),
                     );
                 }

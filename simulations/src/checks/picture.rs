@@ -105,6 +105,8 @@ impl Picture {
             }
             Seen::Stop { .. }
             | Seen::Published { .. }
+            | Seen::Told { .. }
+            | Seen::GivesUp { .. }
             | Seen::Acked { .. }
             | Seen::Removed { .. }
             | Seen::Verdict { .. } => {}

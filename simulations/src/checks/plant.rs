@@ -28,6 +28,7 @@ fn task(n: u128) -> TaskId {
 
 fn view() -> OwnView {
     OwnView {
+        draining: false,
         desired: 2,
         global: false,
         partition: Partition::Available,
@@ -57,7 +58,14 @@ fn stop(host: HostIx, n: u128, view: OwnView) -> Seen {
 }
 
 fn runs(host: HostIx, n: u128) -> Vec<Seen> {
-    vec![start(host, n, view()), became(host, n, Became::Started), became(host, n, Became::Ready)]
+    let (id, epoch) = (NodeId(u128::from(host.0) + 1), Epoch(1));
+    let ready = Seen::Claim { host, id, place: place(), epoch, phase: Phase::Ready };
+    vec![
+        start(host, n, view()),
+        became(host, n, Became::Started),
+        became(host, n, Became::Ready),
+        ready,
+    ]
 }
 
 /// Three hosts that can all talk.
@@ -128,26 +136,30 @@ fn twins_are_borne_for_a_while_and_in_different_parts() {
 #[test]
 fn the_only_ready_replica_is_not_stopped() {
     let mut script = Script::new();
-    script.sees(runs(A, 1)).sees([stop(A, 1, view())]);
+    script.sees(runs(A, 1)).passes(1).sees([stop(A, 1, view())]);
     assert_eq!(script.found(), ["make before break"]);
 
     let mut script = Script::new();
-    script.sees(runs(A, 1)).sees(runs(B, 2)).sees([stop(A, 1, view())]);
+    script.sees(runs(A, 1)).sees(runs(B, 2)).passes(1).sees([stop(A, 1, view())]);
     assert!(script.found().is_empty(), "its twin is ready");
     let mut script = Script::new();
-    script.sees(runs(A, 1)).sees([stop(A, 1, OwnView { desired: 0, ..view() })]);
+    script.sees(runs(A, 1)).passes(1).sees([stop(A, 1, OwnView { desired: 0, ..view() })]);
     assert!(script.found().is_empty(), "nobody wants it");
     let mut script = Script::new();
     let updated = OwnView { template: TemplateId(2), ..view() };
-    script.sees(runs(A, 1)).sees([stop(A, 1, updated.clone())]);
+    script.sees(runs(A, 1)).passes(1).sees([stop(A, 1, updated.clone())]);
     assert!(script.found().is_empty(), "a stop-first update");
     let mut script = Script::new();
-    script.sees(runs(A, 1)).sees([stop(A, 1, OwnView { stop_first: false, ..updated })]);
+    script.sees(runs(A, 1)).passes(1).sees([stop(A, 1, OwnView { stop_first: false, ..updated })]);
     assert_eq!(script.found(), ["make before break"], "a start-first update");
 }
 
 fn record() -> RecordName {
     (Key { kind: Kind::Service, id: 1 }, Stamp { ms: 5, counter: 0 }, NodeId(1))
+}
+
+fn told(host: HostIx) -> Seen {
+    Seen::Told { host, records: vec![record()] }
 }
 
 fn acked(alive: usize) -> Seen {
@@ -180,6 +192,11 @@ fn an_acknowledgement_means_two_disks_and_nothing_acknowledged_is_missing_at_the
         ])
         .ends();
     assert!(script.found().is_empty(), "both disks are gone: nobody can have it");
+    let mut script = Script::new();
+    script.sees([written(A), told(A), written(B), told(B)]);
+    assert!(script.found().is_empty());
+    script.sees([told(C)]);
+    assert_eq!(script.found(), ["durable"], "C tells of what is not on its disk");
 }
 
 #[test]

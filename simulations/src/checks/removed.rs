@@ -8,6 +8,7 @@ use membership::id::ServiceId;
 use super::{Check, Found, Picture};
 use crate::seen::Seen;
 use crate::time::{At, Span};
+use crate::world::tell::ShortPlace;
 
 const NEWS: Span = Span::secs(30);
 
@@ -27,7 +28,7 @@ impl Check for Removed {
                     found.push(
                         at,
                         "removed",
-                        format!("{host} starts {place:?} of a removed service"),
+                        format!("{host} starts {} of a removed service", ShortPlace(*place)),
                     );
                 }
             }

@@ -1,20 +1,22 @@
 //! Numbers that may only rise: a node's incarnation over its starts, its publications within one, the
-//! epochs of its claims on a slot.
+//! epochs under which its replicas of a slot are ready. (A claim that had no container yet is forgotten
+//! in a crash, so what is not ready may be claimed again with the epoch of an older container.)
 
 use std::collections::BTreeMap;
 
 use membership::id::{Incarnation, NodeId};
-use node::slot::{Epoch, Place};
+use node::slot::{Epoch, Phase, Place};
 
 use super::{Check, Found, Picture};
 use crate::seen::Seen;
 use crate::time::At;
+use crate::world::tell::ShortPlace;
 
 #[derive(Debug, Default)]
 pub(super) struct Rising {
     started: BTreeMap<NodeId, Incarnation>,
     published: BTreeMap<NodeId, (Incarnation, u64)>,
-    epochs: BTreeMap<(NodeId, Place), Epoch>,
+    ready: BTreeMap<(NodeId, Place), Epoch>,
 }
 
 impl Check for Rising {
@@ -39,14 +41,17 @@ impl Check for Rising {
                     found.push(at, "rising", format!("{id} publishes {now:?} after {before:?}"));
                 }
             }
-            Seen::Claim { id, place, epoch, .. } => {
-                if let Some(before) =
-                    self.epochs.insert((*id, *place), *epoch).filter(|before| before > epoch)
-                {
+            Seen::Claim { id, place, epoch, phase: Phase::Ready, .. } => {
+                let before = self.ready.insert((*id, *place), *epoch);
+                if let Some(before) = before.filter(|before| before > epoch) {
+                    let place = ShortPlace(*place);
                     found.push(
                         at,
                         "rising",
-                        format!("{id} claims {place:?} with epoch {} after {}", epoch.0, before.0),
+                        format!(
+                            "{id} is ready for {place} with epoch {} after {}",
+                            epoch.0, before.0
+                        ),
                     );
                 }
             }

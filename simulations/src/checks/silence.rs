@@ -3,6 +3,7 @@
 use super::{Check, Found, Picture};
 use crate::seen::Seen;
 use crate::time::At;
+use crate::world::tell::ShortPlace;
 
 #[derive(Debug, Default)]
 pub(super) struct Silence;
@@ -14,12 +15,20 @@ impl Check for Silence {
         }
         match seen {
             Seen::Start { host, place, .. } => {
-                found.push(at, "silence", format!("{host} starts {place:?} in a settled cluster"));
+                found.push(
+                    at,
+                    "silence",
+                    format!("{host} starts {} in a settled cluster", ShortPlace(*place)),
+                );
             }
             Seen::Stop { host, place, task, .. }
                 if picture.tasks.get(task).is_some_and(|task| task.running) =>
             {
-                found.push(at, "silence", format!("{host} stops {place:?} in a settled cluster"));
+                found.push(
+                    at,
+                    "silence",
+                    format!("{host} stops {} in a settled cluster", ShortPlace(*place)),
+                );
             }
             _ => {}
         }

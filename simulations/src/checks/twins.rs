@@ -8,6 +8,7 @@ use node::slot::Place;
 use super::{Check, Found, Picture};
 use crate::seen::Seen;
 use crate::time::{At, Span};
+use crate::world::tell::ShortPlace;
 
 /// How long two ready holders may last in one part in which nothing has gone wrong since: detection or
 /// its withdrawal (10 s), news (2 s), a stop with its grace (10 s), twice.
@@ -47,7 +48,11 @@ impl Check for Twins {
                 found.push(
                     at,
                     "twins",
-                    format!("{place:?} has been ready on {hosts:?} for {}", at.since(since)),
+                    format!(
+                        "{} has been ready on {hosts:?} for {}",
+                        ShortPlace(place),
+                        at.since(since)
+                    ),
                 );
             }
         }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use membership::id::{NodeId, ServiceId};
+use membership::member::MemberState;
 use node::slot::{Place, Slot};
 use node::spec::{Mode, ServiceSpec};
 
@@ -11,6 +12,7 @@ use super::Run;
 use crate::links::HostIx;
 use crate::seen::Seen;
 use crate::time::Span;
+use crate::world::tell::{ShortPlace, ShortTask};
 
 /// How long the cluster has to bring everything up after healing. Restart delays of up to a minute and
 /// a start that hung until its deadline fit in twice over.
@@ -86,14 +88,16 @@ impl Run {
         for place in &places {
             let holders = picture.holders(*place);
             if holders.len() != 1 {
-                return Err(format!("{place:?} is ready on {holders:?}"));
+                return Err(format!("{} is ready on {holders:?}", ShortPlace(*place)));
             }
         }
         for (task, found) in &picture.tasks {
             if found.running && !(found.ready && places.contains(&found.place)) {
                 return Err(format!(
-                    "{task} of {:?} runs on {} and should not",
-                    found.place, found.host
+                    "{} of {} runs on {} and should not",
+                    ShortTask(*task),
+                    ShortPlace(found.place),
+                    found.host
                 ));
             }
         }
@@ -116,10 +120,31 @@ impl Run {
             if let (Some(least), Some(most)) = (least, most)
                 && most - least > 1
             {
-                return Err(format!("replicas of {service} lie {counts:?}"));
+                return Err(format!(
+                    "replicas of {service} lie {counts:?}; {}",
+                    self.unlike_alive()
+                ));
             }
         }
         Ok(())
+    }
+
+    /// Members that some host does not simply call alive, for the reader of a violation.
+    fn unlike_alive(&self) -> String {
+        let mut lines = Vec::new();
+        for host in &self.world.hosts {
+            let members =
+                host.process.as_ref().map(|process| process.core.members()).unwrap_or_default();
+            for member in members {
+                if member.state != MemberState::Alive || !member.reason.is_empty() {
+                    lines.push(format!(
+                        "{}: {} {:?} {}",
+                        host.ix, member.name, member.state, member.reason
+                    ));
+                }
+            }
+        }
+        lines.join(", ")
     }
 
     /// Demands everything above, in turn, and reports what does not come about.
@@ -137,24 +162,23 @@ impl Run {
                 return;
             }
         }
-        let rest =
-            self.until_true(REST_LIMIT, |run| run.world.now.since(run.figures.last_action) >= REST);
+        let rests = |run: &Self| run.world.now.since(run.figures.last_action) >= REST;
+        let rest = self.until_true(REST_LIMIT, |run| rests(run) && run.even().is_ok());
         let at = self.world.now;
         if rest.is_none() {
-            self.checks.found.push(
-                at,
-                "rest",
-                format!("still starting or stopping {REST_LIMIT} after all was whole"),
-            );
-            return;
+            if !rests(self) {
+                let text = format!("still starting or stopping {REST_LIMIT} after all was whole");
+                self.checks.found.push(at, "rest", text);
+                return;
+            }
+            if let Err(why) = self.even() {
+                self.checks.found.push(at, "even", why);
+            }
         }
         if let Err(why) = self.whole() {
             self.checks.found.push(at, "exactly once", format!("was, and is no more: {why}"));
         }
         self.note(Seen::Settled);
         self.pass(SILENCE);
-        if let Err(why) = self.even() {
-            self.checks.found.push(self.world.now, "even", why);
-        }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod net;
 pub mod process;
+pub mod tell;
 pub mod trouble;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::seen::{RecordName, Seen};
 use crate::time::{At, Span};
 use crate::trace::Trace;
 use net::{ConnId, Net, Pair};
+use tell::{ShortPlace, ShortTask};
 
 /// What is still to happen.
 #[derive(Debug)]
@@ -182,6 +184,8 @@ pub struct World {
     /// Which hosts everybody is told to join.
     seeds: Vec<HostIx>,
     maker: Maker,
+    /// Claims as last published: the trace tells only of changes.
+    claims: BTreeMap<(HostIx, node::slot::Place), (node::slot::Epoch, node::slot::Phase)>,
     /// What each command made its node write.
     commands: BTreeMap<CommandNo, Vec<RecordName>>,
 }
@@ -227,6 +231,7 @@ impl World {
             carrier: Box::new(Modelled::new(spec.gossip)),
             gossip_wake: None,
             maker,
+            claims: BTreeMap::new(),
             commands: BTreeMap::new(),
             hosts,
         };
@@ -306,8 +311,10 @@ impl World {
                 self.now,
                 true,
                 format_args!(
-                    "{host} container {:?} {:?} {:?}",
-                    change.place, change.task, change.what
+                    "{host} container {}/{} {:?}",
+                    ShortPlace(change.place),
+                    ShortTask(change.task),
+                    change.what
                 ),
             );
             self.seen.push(Seen::Container {

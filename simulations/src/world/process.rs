@@ -10,9 +10,10 @@ use membership::wire;
 use node::command::Command;
 use node::io::{CommandId, Effect, Input, Notice};
 use node::runtime::RuntimeAction;
-use node::slot::{ClaimPart, Place};
+use node::slot::{ClaimPart, Place, TaskState};
 use node::spec::{Mode, ServiceSpec};
 
+use super::tell::{ShortAction, ShortInput, ShortNotice, ShortPlace, ShortRecords};
 use super::{Event, StartArgs, World};
 use crate::engine::Boot;
 use crate::host::{BACKLOG, Process};
@@ -176,7 +177,7 @@ impl World {
             Input::Fact(fact) => {
                 self.trace.note(self.now, false, format_args!("{ix}f{}.{}", fact.owner.0, fact.seq))
             }
-            other => self.trace.note(self.now, true, format_args!("{ix} <- {other:?}")),
+            other => self.trace.note(self.now, true, format_args!("{ix} <- {}", ShortInput(other))),
         }
         let command = match &input {
             Input::Command { id, .. } => Some(CommandNo(id.0)),
@@ -208,6 +209,15 @@ impl World {
         let views = if acts { self.own_views(ix) } else { BTreeMap::new() };
         for effect in effects {
             match effect {
+                Effect::Send { message: Message::Records { records, .. }, .. } => {
+                    self.seen.push(Seen::Told {
+                        host: ix,
+                        records: records.iter().map(record_name).collect(),
+                    });
+                }
+                Effect::Send { message: Message::Stored(records), .. } => {
+                    self.seen.push(Seen::Told { host: ix, records: records.clone() });
+                }
                 Effect::Send { .. } => {}
                 Effect::Publish(fact) => {
                     self.trace.note(
@@ -218,37 +228,32 @@ impl World {
                     self.observe_fact(ix, fact);
                 }
                 Effect::Runtime { id, action } => {
-                    match action {
-                        RuntimeAction::List => {
-                            self.trace.note(self.now, false, format_args!("{ix} lists"))
-                        }
-                        RuntimeAction::Start(start) => self.trace.note(
-                            self.now,
-                            true,
-                            format_args!(
-                                "{ix} -> {id:?} start {} epoch {} task {}",
-                                start.name, start.epoch.0, start.task
-                            ),
-                        ),
-                        other => self.trace.note(
-                            self.now,
-                            true,
-                            format_args!("{ix} -> {id:?} {other:?}"),
-                        ),
-                    }
+                    let told = *action != RuntimeAction::List;
+                    let short = ShortAction(action);
+                    self.trace.note(self.now, told, format_args!("{ix} -> {} {short}", id.0));
                     self.observe_action(ix, action, &views);
                 }
                 Effect::Notice(notice) => {
-                    self.trace.note(self.now, true, format_args!("{ix} says {notice:?}"));
-                    if let Notice::Member { id, to, .. } = notice {
-                        self.seen.push(Seen::Verdict { host: ix, about: *id, to: *to });
+                    self.trace.note(
+                        self.now,
+                        true,
+                        format_args!("{ix} says {}", ShortNotice(notice)),
+                    );
+                    match notice {
+                        Notice::Member { id, to, .. } => {
+                            self.seen.push(Seen::Verdict { host: ix, about: *id, to: *to });
+                        }
+                        Notice::Task { task, state: TaskState::Shutdown, .. } => {
+                            self.seen.push(Seen::GivesUp { host: ix, task: *task });
+                        }
+                        _ => {}
                     }
                 }
                 Effect::Persist { id, records } => {
                     self.trace.note(
                         self.now,
-                        false,
-                        format_args!("{ix} persists {id:?} {records:?}"),
+                        true,
+                        format_args!("{ix} persists {} {}", id.0, ShortRecords(records)),
                     );
                 }
                 other => self.trace.note(self.now, false, format_args!("{ix} -> {other:?}")),
@@ -265,12 +270,17 @@ impl World {
         {
             for claim in part.claims {
                 let place = Place { service, slot: claim.slot };
+                let news = self.claims.insert((ix, place), (claim.epoch, claim.phase))
+                    != Some((claim.epoch, claim.phase));
                 self.trace.note(
                     self.now,
-                    true,
+                    news,
                     format_args!(
-                        "{ix} claims {}.{} epoch {} {:?} {:?}",
-                        service, claim.slot, claim.epoch.0, claim.phase, claim.task.state
+                        "{ix} claims {} epoch {} {:?} {:?}",
+                        ShortPlace(place),
+                        claim.epoch.0,
+                        claim.phase,
+                        claim.task.state
                     ),
                 );
                 self.seen.push(Seen::Claim {
@@ -313,11 +323,14 @@ impl World {
     fn own_views(&self, ix: HostIx) -> BTreeMap<membership::id::ServiceId, OwnView> {
         let Some(process) = self.hosts[ix.i()].process.as_ref() else { return BTreeMap::new() };
         let services = process.core.services();
+        let me = process.core.members().into_iter().find(|member| member.is_me);
+        let draining = me.is_some_and(|me| me.state == MemberState::Draining);
         services
             .into_iter()
             .filter_map(|view| {
                 let spec = ServiceSpec::parse(&view.spec).ok()?;
                 let own = OwnView {
+                    draining,
                     desired: view.desired,
                     global: spec.mode == Mode::Global,
                     partition: spec.partition,
@@ -330,13 +343,11 @@ impl World {
             .collect()
     }
 
-    /// Carries effects out, in order, up to the next write.
+    /// Carries effects out, in order. A write goes on beside the loop and ends with an input: it is the
+    /// core that lets nothing of it leave before.
     fn drain(&mut self, ix: HostIx) {
         loop {
             let Some(process) = self.hosts[ix.i()].process.as_mut() else { return };
-            if process.writing.is_some() {
-                return;
-            }
             let Some(effect) = process.outbox.pop_front() else { return };
             let boot = process.boot;
             match effect {
@@ -345,9 +356,10 @@ impl World {
                     self.carrier.publish(ix, fact);
                 }
                 Effect::Persist { id, records } => {
-                    process.writing = Some((id, records));
-                    let after = self.hosts[ix.i()].disk.write_time(&mut self.chances.disks);
-                    self.later(after, Event::Written { host: ix, boot });
+                    process.writing.push_back((id, records));
+                    if process.writing.len() == 1 {
+                        self.begin_write(ix);
+                    }
                 }
                 Effect::Peers(peers) => {
                     process.wants = peers;
@@ -376,12 +388,20 @@ impl World {
         }
     }
 
+    fn begin_write(&mut self, ix: HostIx) {
+        let boot = self.hosts[ix.i()].boots;
+        let after = self.hosts[ix.i()].disk.write_time(&mut self.chances.disks);
+        self.later(after, Event::Written { host: ix, boot });
+    }
+
+    /// The write at the head of the line has ended.
     pub(super) fn written(&mut self, ix: HostIx, boot: Boot) {
         let host = &mut self.hosts[ix.i()];
         let Some(process) = host.process.as_mut().filter(|process| process.boot == boot) else {
             return;
         };
-        let Some((id, records)) = process.writing.take() else { return };
+        let Some((id, records)) = process.writing.pop_front() else { return };
+        let more = !process.writing.is_empty();
         let result = host.disk.write(&records);
         if result.is_ok() {
             self.seen.push(Seen::Written {
@@ -390,7 +410,9 @@ impl World {
             });
         }
         self.feed(ix, Input::Persisted { id, result });
-        self.drain(ix);
+        if more {
+            self.begin_write(ix);
+        }
     }
 
     pub(super) fn incarnation_drawn(&mut self, ix: HostIx, boot: Boot) {
@@ -423,7 +445,7 @@ impl World {
     pub fn end_process(&mut self, ix: HostIx) {
         let host = &mut self.hosts[ix.i()];
         let Some(process) = host.process.take() else { return };
-        if let Some((_, records)) = process.writing
+        if let Some((_, records)) = process.writing.into_iter().next()
             && self.chances.disks.per_mille(500)
             && host.disk.write(&records).is_ok()
         {
