@@ -9,6 +9,7 @@ use crate::bed::{Testbed, on_all};
 use crate::count::Count;
 use crate::engine::{Container, Engine, SERVICE_LABEL, block_on};
 use crate::host::{Host, Power};
+use crate::image::BUSYBOX;
 use crate::shoal;
 use crate::wait::{holds_for, secs, wait_for};
 use crate::watch::Watch;
@@ -49,6 +50,62 @@ impl Testbed {
             Ok(())
         })?;
         Ok(took)
+    }
+
+    /// Creates a service of sleeping replicas through one host and does not wait for them. `sleep` as the first
+    /// process of a container ignores SIGTERM, so it is stopped by SIGKILL: stopping is not what is tested.
+    pub fn create(&self, host: usize, name: &str, replicas: usize, flags: &[&str]) -> Result<()> {
+        let replicas = replicas.to_string();
+        let mut words = vec!["service", "create", "--detach", "--name", name];
+        words.extend(["--replicas", &replicas, "--stop-signal", "SIGKILL"]);
+        words.extend(flags);
+        words.extend([BUSYBOX, "sleep", "1d"]);
+        self.host(host).shoal_with(&words)?;
+        Ok(())
+    }
+
+    /// Waits until what `shoal WORDS` prints on a host contains a text, and returns it all.
+    pub fn wait_said(
+        &self,
+        host: usize,
+        words: &[&str],
+        text: &str,
+        bound: Duration,
+    ) -> Result<String> {
+        let host = self.host(host);
+        let what = format!("`shoal {}` on {} to say {text:?}", words.join(" "), host.name());
+        let look = || match host.shoal_with(words) {
+            Ok(said) if said.contains(text) => Ok(said),
+            Ok(said) => Err(said),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        Ok(wait_for(&what, bound, look)?.0)
+    }
+
+    /// Waits until a host calls another one's node this state, and returns the reason it gives.
+    pub fn wait_state(
+        &self,
+        host: usize,
+        other: usize,
+        state: &str,
+        bound: Duration,
+    ) -> Result<String> {
+        let (asked, named) = (self.host(host), self.host(other).name());
+        let what = format!("{} to call {named} {state}", asked.name());
+        let look = || {
+            let members = asked.shoal_json(["node", "ls"]).map_err(|error| format!("{error:#}"))?;
+            let members = members.as_array().cloned().unwrap_or_default();
+            let member = members.into_iter().find(|one| one["name"] == named.as_str());
+            let member = member.ok_or_else(|| format!("{named} is not known"))?;
+            let text = |key: &str| member[key].as_str().unwrap_or_default().to_string();
+            let engine = member["engine"]["reason"].as_str().unwrap_or_default();
+            if text("state") == state {
+                Ok(format!("{} {engine}", text("reason")))
+            } else {
+                Err(member.to_string())
+            }
+        };
+        Ok(wait_for(&what, bound, look)?.0)
     }
 
     /// The running containers of a service, by asking the engines of all hosts that run.

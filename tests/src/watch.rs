@@ -4,7 +4,7 @@
 //! container was restarted, and at which moment the hundredth one ran. All hosts share the machine's
 //! clock, so their times can be compared.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -74,6 +74,38 @@ impl Watch {
     pub fn of(&self, service: &str, act: Act) -> Vec<Happening> {
         let all = self.happenings().into_iter();
         all.filter(|one| one.act == act && one.service.as_deref() == Some(service)).collect()
+    }
+
+    /// How often each slot of a service was started.
+    pub fn starts_per_slot(&self, service: &str) -> BTreeMap<u64, usize> {
+        let mut slots = BTreeMap::new();
+        for slot in self.starts(service).into_iter().filter_map(|one| one.slot) {
+            *slots.entry(slot).or_insert(0) += 1;
+        }
+        slots
+    }
+
+    /// The fewest and the most containers of a service that ran at one moment since the watch began, given
+    /// those that ran then. A crashed host tells of no deaths: what ran there does not belong into `before`.
+    pub fn fewest_and_most(&self, service: &str, before: &BTreeSet<String>) -> (usize, usize) {
+        let mut running = before.clone();
+        let (mut fewest, mut most) = (running.len(), running.len());
+        for one in self.happenings() {
+            if one.service.as_deref() != Some(service) {
+                continue;
+            }
+            match one.act {
+                Act::Started => {
+                    running.insert(one.container);
+                }
+                Act::Died | Act::Removed => {
+                    running.remove(&one.container);
+                }
+                Act::Created => {}
+            }
+            (fewest, most) = (fewest.min(running.len()), most.max(running.len()));
+        }
+        (fewest, most)
     }
 
     /// The moment from which on `wanted` containers of the service ran on `hosts`, given those that ran
