@@ -73,6 +73,9 @@ pub struct Cluster {
     ids: Vec<NodeId>,
     /// For each value of an id's first bits the first host that has it or a greater one.
     starts: Vec<Index>,
+    /// Beside the hosts once more, dense: planning reads these for every host of a zone.
+    capacities: Vec<Resources>,
+    open: Vec<bool>,
     pub(crate) keys: Vec<u64>,
     pub(crate) weights: Vec<u32>,
     /// Index into `zones`.
@@ -138,6 +141,8 @@ impl Cluster {
         let mut cluster = Self {
             ids: hosts.iter().map(|host| host.id).collect(),
             starts: starts(&hosts),
+            capacities: hosts.iter().map(|host| host.capacity).collect(),
+            open: hosts.iter().map(|host| host.accepts == Accepts::Yes).collect(),
             loads: vec![Load::default(); hosts.len()],
             keys: hosts.iter().map(|host| node_key(host.id)).collect(),
             weights: hosts.iter().map(Host::weight).collect(),
@@ -200,6 +205,7 @@ impl Cluster {
     pub fn set_accepts(&mut self, node: NodeId, accepts: Accepts) -> bool {
         let Some(at) = self.index(node) else { return false };
         let was_open = self.is_open(at);
+        self.open[at as usize] = accepts == Accepts::Yes;
         self.hosts[at as usize].accepts = accepts;
         if was_open != self.is_open(at) {
             self.recount();
@@ -241,6 +247,10 @@ impl Cluster {
         &self.loads[at as usize]
     }
 
+    pub(crate) fn capacity(&self, at: Index) -> Resources {
+        self.capacities[at as usize]
+    }
+
     pub(crate) fn id(&self, at: Index) -> NodeId {
         self.ids[at as usize]
     }
@@ -250,7 +260,7 @@ impl Cluster {
     }
 
     pub(crate) fn is_open(&self, at: Index) -> bool {
-        self.hosts[at as usize].accepts == Accepts::Yes
+        self.open[at as usize]
     }
 }
 

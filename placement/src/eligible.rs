@@ -96,7 +96,7 @@ pub(crate) fn reserved(cluster: &Cluster, request: &Request, at: Index, own: Own
 
 /// The hard bound: declared capacity, where it is known.
 fn has_resources(cluster: &Cluster, request: &Request, at: Index, own: Own) -> Result<(), Refusal> {
-    let capacity = cluster.host_at(at).capacity;
+    let capacity = cluster.capacity(at);
     let reserved = reserved(cluster, request, at, own);
     let free_milli = capacity.cpu_milli.saturating_sub(reserved.cpu_milli);
     let wanted_milli = request.resources.cpu_milli;

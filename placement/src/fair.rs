@@ -76,7 +76,7 @@ impl Fair {
         at: Index,
         own: Own,
     ) -> bool {
-        let capacity = cluster.host_at(at).capacity;
+        let capacity = cluster.capacity(at);
         let reserved = reserved(cluster, request, at, own);
         let wants = request.resources;
         above(self.cpu, capacity.cpu_milli, reserved.cpu_milli, wants.cpu_milli)
@@ -103,7 +103,7 @@ impl Fair {
         at: Index,
         own: Own,
     ) -> u64 {
-        let capacity = cluster.host_at(at).capacity;
+        let capacity = cluster.capacity(at);
         let reserved = reserved(cluster, request, at, own);
         let fair = u128::from(cluster.weight(at)) * u128::from(self.tasks);
         let tasks = u128::from(tasks(cluster, at, own)) * u128::from(self.scale * FINE);

@@ -65,31 +65,25 @@ impl Floor {
     /// From hosts with their shelves; quickest when equal shelves follow each other.
     pub(crate) fn new(hosts: impl Iterator<Item = (Shelf, u64, Index)>) -> Self {
         let mut floor = Self::default();
-        let mut last: Option<(Shelf, Hosts)> = None;
+        let mut run = Hosts::default();
+        let mut current = None;
         for (shelf, key, at) in hosts {
-            match &mut last {
-                Some((current, open)) if *current == shelf => open.push(key, at),
-                _ => {
-                    floor.merge(last.take());
-                    let mut open = Hosts::default();
-                    open.push(key, at);
-                    last = Some((shelf, open));
-                }
+            if current != Some(shelf) {
+                floor.append(current, &mut run);
+                current = Some(shelf);
             }
+            run.push(key, at);
         }
-        floor.merge(last);
+        floor.append(current, &mut run);
         floor
     }
 
-    fn merge(&mut self, part: Option<(Shelf, Hosts)>) {
-        if let Some((shelf, mut hosts)) = part {
-            let whole = self.shelves.entry(shelf).or_default();
-            if whole.keys.is_empty() {
-                *whole = hosts;
-            } else {
-                whole.keys.append(&mut hosts.keys);
-                whole.indexes.append(&mut hosts.indexes);
-            }
+    /// Empties `run` onto a shelf.
+    fn append(&mut self, shelf: Option<Shelf>, run: &mut Hosts) {
+        if let Some(shelf) = shelf {
+            let hosts = self.shelves.entry(shelf).or_default();
+            hosts.keys.append(&mut run.keys);
+            hosts.indexes.append(&mut run.indexes);
         }
     }
 

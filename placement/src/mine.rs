@@ -146,7 +146,7 @@ impl<'c> Share<'c> {
             None => most,
         };
         let ports = if request.host_ports.is_empty() { most } else { 1 };
-        let (capacity, wants) = (cluster.host_at(at).capacity, request.resources);
+        let (capacity, wants) = (cluster.capacity(at), request.resources);
         let reserved = crate::eligible::reserved(cluster, request, at, own);
         let fit = |capacity: u64, reserved: u64, wanted: u64| {
             if capacity == 0 || wanted == 0 {
