@@ -14,6 +14,7 @@ use membership::wire::{self, WireError};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+use crate::calls::{self, CallError, CallReader};
 use crate::connection::{Class, CloseCode, TAG_CORE};
 use crate::facts::locked;
 use crate::host;
@@ -191,6 +192,16 @@ impl GossipHandle {
                 Err(error) => debug!(%target, %addr, %error, "could not ask the host"),
             }
         });
+    }
+
+    /// Asks one peer for something that its daemon answers on a stream of its own
+    /// ([`FromGossip::Call`] there).
+    ///
+    /// # Errors
+    /// [`CallError`] when there is no connection to the peer or it does not take the request.
+    pub async fn call(&self, to: NodeId, request: &[u8]) -> Result<CallReader, CallError> {
+        let quic = locked(&self.net().peers).live(to).map(|c| c.quic.clone());
+        calls::ask(&quic.ok_or(CallError::NotConnected)?, request).await
     }
 
     pub fn stats(&self) -> Stats {

@@ -15,6 +15,7 @@
 //!
 //! The daemon holds a [`GossipHandle`], whose methods never block, and reads [`FromGossip`].
 
+pub mod calls;
 mod carrier;
 pub mod config;
 mod connection;
@@ -43,6 +44,7 @@ pub mod stats;
 mod tls;
 pub mod token;
 
+pub use calls::{CallError, CallReader, CallWriter};
 pub use config::{Config, Pace, StartError};
 pub use dial::DialError;
 pub use endpoint::Gossip;

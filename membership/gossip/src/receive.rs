@@ -13,10 +13,11 @@ use chitchat::{ChitchatMessage, Deserializable};
 use membership::id::NodeId;
 use membership::message::{Envelope, Message};
 use membership::wire::{self, Versioned};
-use quinn::{ConnectionError, RecvStream};
+use quinn::{ConnectionError, RecvStream, VarInt};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
+use crate::calls;
 use crate::connection::{Class, CloseCode, Connection, STREAM_DEADLINE, TAG_CHITCHAT, TAG_CORE};
 use crate::digest::{self, MAX_CHITCHAT_BYTES};
 use crate::facts::locked;
@@ -70,6 +71,8 @@ pub(crate) async fn serve(net: Arc<Net>, connection: Arc<Connection>) {
     let _farewell = Farewell { net: net.clone(), connection: connection.clone() };
     let mut second = Instant::now();
     let mut in_second = 0u32;
+    // The greeting is over; from now on a stream with two directions is a call.
+    connection.quic.set_max_concurrent_bi_streams(VarInt::from_u32(calls::CALLS_PER_PEER));
     loop {
         tokio::select! {
             datagram = connection.quic.read_datagram() => {
@@ -88,6 +91,16 @@ pub(crate) async fn serve(net: Arc<Net>, connection: Arc<Connection>) {
             stream = connection.quic.accept_uni() => {
                 let Ok(stream) = stream else { return };
                 net.spawn(take_stream(net.clone(), connection.clone(), stream));
+            }
+            call = connection.quic.accept_bi() => {
+                let Ok((send, receive)) = call else { return };
+                let (task, from) = (net.clone(), connection.peer);
+                net.spawn(async move {
+                    if let Some((request, answer)) = calls::take(send, receive).await {
+                        // Fails only when the daemon is gone.
+                        let _ = task.reports.send(FromGossip::Call { from, request, answer }).await;
+                    }
+                });
             }
         }
     }

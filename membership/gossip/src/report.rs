@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use membership::fact::SignedFact;
 use membership::id::{Incarnation, NodeId};
 use membership::message::Message;
 
+use crate::calls::CallWriter;
 use crate::dial::DialError;
 
 /// How many reports wait for the daemon. When they are that many, datagrams are dropped and counted
@@ -33,6 +35,8 @@ pub enum FromGossip {
     Disconnected { peer: NodeId, reason: DisconnectReason },
     /// Answer to [`crate::GossipHandle::ask_host`].
     HostAnswer { target: NodeId, answer: HostAnswer },
+    /// A peer asks for something that is answered on a stream of its own.
+    Call { from: NodeId, request: Bytes, answer: CallWriter },
     /// A seed could not be joined. Repeated only when the reason changes; it is tried on for ever.
     SeedFailed { seed: String, error: DialError },
     /// A seed that is a member answered; reported once for each success after a failure.

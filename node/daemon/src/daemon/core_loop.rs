@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gossip::{FromGossip, GossipHandle, HostAnswer};
+use membership::id::Incarnation;
+use membership::time::Wall;
 use node::Node;
 use node::command::{Command, CommandError, Refused, Reply};
 use node::io::{CommandId, Effect, Input, Notice, PersistId};
@@ -39,7 +41,7 @@ impl std::fmt::Debug for Request {
 /// What comes back from the disk.
 enum FromStore {
     Persisted(PersistId, Result<(), String>),
-    Incarnation(Result<membership::id::Incarnation, String>),
+    Incarnation(Result<Incarnation, String>),
 }
 
 pub(crate) struct CoreLoop {
@@ -112,6 +114,10 @@ impl CoreLoop {
             FromGossip::HostAnswer { target, answer } => {
                 Input::HostAnswer { target, refused: answer == HostAnswer::Refused }
             }
+            FromGossip::Call { from, request, answer } => {
+                super::remote_logs::answer(&self.runtime, from, &request, answer);
+                return;
+            }
             FromGossip::SeedFailed { seed, error } => {
                 let text = format!("cannot join at {seed}: {error}; it is tried on for ever");
                 self.notice(Notice::Warning { text });
@@ -123,7 +129,7 @@ impl CoreLoop {
             }
             FromGossip::IncarnationNeeded { reason, above } => {
                 warn!(%reason, above = above.0, "gossip needs a new incarnation");
-                self.draw_incarnation(open);
+                self.draw_incarnation(above, open);
                 return;
             }
             FromGossip::Restarted { .. } => Input::Republish,
@@ -177,9 +183,10 @@ impl CoreLoop {
         }
     }
 
-    fn draw_incarnation(&self, open: &Open) {
-        let (store, wall, answer) =
-            (Arc::clone(&self.store), self.clocks.now().wall, open.to_loop.clone());
+    fn draw_incarnation(&self, above: Incarnation, open: &Open) {
+        let (store, answer) = (Arc::clone(&self.store), open.to_loop.clone());
+        // The store draws above the time it is given.
+        let wall = self.clocks.now().wall.max(Wall(above.0));
         tokio::spawn(async move {
             let drawn = store.draw_incarnation(wall).await.map_err(|e| e.to_string());
             let _ = answer.send(FromStore::Incarnation(drawn)).await;
@@ -215,7 +222,7 @@ impl CoreLoop {
                     }
                 }
                 Effect::AskHost { target } => self.gossip.ask_host(target),
-                Effect::RaiseIncarnation => self.draw_incarnation(open),
+                Effect::RaiseIncarnation => self.draw_incarnation(Incarnation(0), open),
                 Effect::Notice(notice) => self.notice(notice),
                 Effect::Exit => open.exit = true,
             }

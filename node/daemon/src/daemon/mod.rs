@@ -33,7 +33,8 @@ pub use enrol::EnrolError;
 
 use crate::api::listen::{ApiSocket, BindError};
 use crate::runtime::docker::DockerRuntime;
-use crate::runtime::{HostInfo, Owner, Runtime};
+use crate::runtime::process::{self, ProcessRuntime};
+use crate::runtime::{HostError, HostInfo, Owner, Report, Runtime};
 use crate::settings::{Profile, RuntimeKind, Settings};
 use crate::store::{OpenError, Store, WriteError};
 use clock::Clocks;
@@ -56,6 +57,8 @@ pub enum RunError {
     Key { dir: PathBuf, source: gossip::KeyError },
     #[error(transparent)]
     Enrol(#[from] EnrolError),
+    #[error(transparent)]
+    Runtime(#[from] HostError),
     #[error(transparent)]
     Store(#[from] OpenError),
     #[error("the store in {dir} cannot be read: {source}")]
@@ -105,7 +108,7 @@ pub async fn run(
         store.draw_incarnation(clocks.now().wall).await.map_err(RunError::Incarnation)?;
 
     let socket = ApiSocket::bind(&settings.api).await?;
-    let (runtime, runtime_reports) = start_runtime(&settings, Owner { cluster, node: me });
+    let (runtime, runtime_reports) = start_runtime(&settings, Owner { cluster, node: me })?;
     let host = host_info(&settings, runtime.as_ref()).await;
 
     let signer = enrol::signer(key.clone());
@@ -182,15 +185,15 @@ pub async fn run(
 fn start_runtime(
     settings: &Settings,
     owner: Owner,
-) -> (Arc<dyn Runtime>, mpsc::Receiver<crate::runtime::Report>) {
+) -> Result<(Arc<dyn Runtime>, mpsc::Receiver<Report>), HostError> {
     match settings.runtime {
         RuntimeKind::Docker => {
             let (runtime, reports) = DockerRuntime::start(&settings.docker, owner);
-            (Arc::new(runtime), reports)
+            Ok((Arc::new(runtime), reports))
         }
         RuntimeKind::Process => {
-            let (runtime, reports) = DockerRuntime::start(&settings.docker, owner);
-            (Arc::new(runtime), reports)
+            let (runtime, reports) = ProcessRuntime::start(&settings.data_dir, owner)?;
+            Ok((Arc::new(runtime), reports))
         }
     }
 }
@@ -202,14 +205,17 @@ async fn host_info(settings: &Settings, runtime: &dyn Runtime) -> HostInfo {
         Ok(info) => info,
         Err(error) => {
             warn!(%error, "starting without a container engine");
-            HostInfo {
-                capacity: Resources::default(),
-                hostname: settings.name.clone(),
-                os: std::env::consts::OS.to_owned(),
-                arch: std::env::consts::ARCH.to_owned(),
-                engine_version: String::new(),
-                labels: std::collections::BTreeMap::new(),
-            }
+            process::this_host().unwrap_or_else(|error| {
+                warn!(%error, "this host's capacity is unknown: no limit is applied");
+                HostInfo {
+                    capacity: Resources::default(),
+                    hostname: settings.name.clone(),
+                    os: std::env::consts::OS.to_owned(),
+                    arch: std::env::consts::ARCH.to_owned(),
+                    engine_version: String::new(),
+                    labels: std::collections::BTreeMap::new(),
+                }
+            })
         }
     }
 }

@@ -107,6 +107,8 @@ fn subscribe(shared: &Shared, since: Wall) -> Result<Events, CallError> {
 async fn follow(shared: &Shared, mut events: Events) -> Option<CallError> {
     let mut looks = Looks::default();
     let mut under_way = FuturesUnordered::new();
+    // Beside the events, not between them: a slow answer must not keep anything else waiting.
+    let mut pings = FuturesUnordered::new();
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut misses = 0;
@@ -132,7 +134,8 @@ async fn follow(shared: &Shared, mut events: Events) -> Option<CallError> {
                 }
             },
             Some(container) = under_way.next() => looks.done(&container),
-            _ = heartbeat.tick() => match shared.engine.ping().await {
+            _ = heartbeat.tick(), if pings.is_empty() => pings.push(shared.engine.ping()),
+            Some(answer) = pings.next() => match answer {
                 Ok(()) => misses = 0,
                 Err(error) => {
                     misses += 1;

@@ -88,6 +88,14 @@ pub struct ProcessRuntime {
     shared: Arc<Shared>,
 }
 
+/// What this host says of itself, without any engine.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn this_host() -> Result<HostInfo, HostError> {
+    procfs::host()
+}
+
 impl ProcessRuntime {
     /// Adopts the tasks of `owner` that are recorded under `data_dir` and starts to watch them. The
     /// first report is `EngineBack`. Must be called inside a tokio runtime; reads a few small files.
