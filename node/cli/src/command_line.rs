@@ -5,7 +5,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::client::Client;
 use crate::exit::Outcome;
 use crate::service::{self, ServiceCommand};
-use crate::{conflicts, host, leave, nodes, status, token, up};
+use crate::{conflicts, demo, host, leave, nodes, status, token, up};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -39,6 +39,8 @@ struct HostFlag {
 enum Command {
     /// Start a node on this machine, and join others
     Up(Box<up::UpFlags>),
+    /// Watch a cluster on this machine lose a host and recover; needs nothing and leaves nothing
+    Demo(demo::DemoFlags),
     /// Hand this node's replicas over to the others and leave the cluster
     Leave(leave::LeaveFlags),
     /// Show this node, the members and why they are in their state, and what needs looking at
@@ -68,6 +70,7 @@ pub(crate) async fn run(line: Shoal) -> Outcome {
     };
     match line.command {
         Command::Up(flags) => up::run(*flags).await,
+        Command::Demo(flags) => demo::run(flags).await,
         Command::Leave(flags) => leave::run(&client()?, &flags).await,
         Command::Status(flags) => status::run(&client()?, flags.format).await,
         Command::Token(flags) => token::run(&client()?, flags.format).await,
@@ -111,6 +114,8 @@ mod tests {
             "shoal service ls -H unix:///x",
             "shoal node update --availability drain --label-add a=b n1",
             "shoal completion bash",
+            "shoal demo",
+            "shoal demo --nodes 5 --replicas 20 --keep --runtime process",
         ] {
             assert!(accepts(line), "{line}");
         }
@@ -128,6 +133,7 @@ mod tests {
             "shoal service scale web",
             "shoal service rm",
             "shoal node update --availability gone n1",
+            "shoal demo --nodes 1",
             "shoal nonsense",
         ] {
             assert!(!accepts(line), "{line}");

@@ -11,6 +11,7 @@ mod age;
 mod client;
 mod command_line;
 mod conflicts;
+mod demo;
 mod exit;
 mod host;
 mod leave;

@@ -45,7 +45,7 @@ fn summary(status: &Value, palette: Palette) -> Vec<String> {
     };
     vec![
         format!(
-            "{} {} at {} (shoal {}, {engine}, profile {}), up since {}",
+            "{} {} at {} (shoal {}, {engine}, profile {}), started {}",
             name("Node"),
             text(node, "name"),
             text(node, "addr"),

@@ -1,5 +1,6 @@
 //! `shoal up`: this machine becomes a node.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -137,7 +138,11 @@ fn log_to_stderr(directives: &str) -> Outcome {
     let filter = EnvFilter::try_new(directives).map_err(|error| {
         Failure::usage(format!("log = '{directives}': {error}. Valid: error, warn, info, debug, trace, or directives such as info,gossip=debug"))
     })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     Ok(())
 }
 
