@@ -55,21 +55,21 @@ impl Rings {
         self.members.len() <= K + 1
     }
 
-    /// The members that probe `target`: exactly min([`K`], others) distinct ones, never `target`.
-    pub fn observers_of(&self, target: NodeId) -> BTreeSet<NodeId> {
-        self.observers_among(target, |_| true)
+    /// The rings as they would be if only `eligible` members existed: who must look when the regular
+    /// observers cannot be asked.
+    pub fn restricted_to(&self, eligible: impl Fn(NodeId) -> bool) -> Self {
+        let members = self.members.iter().copied().filter(|id| eligible(*id)).collect();
+        let keep = |places: &Vec<(u64, NodeId)>| {
+            places.iter().copied().filter(|(_, id)| eligible(*id)).collect()
+        };
+        Self { rings: self.rings.iter().map(keep).collect(), members }
     }
 
-    /// The observers that `target` would have if only `eligible` members existed: who must look when
-    /// its own observers cannot be asked. At most [`K`], fewer when fewer are eligible.
-    pub fn observers_among(
-        &self,
-        target: NodeId,
-        eligible: impl Fn(NodeId) -> bool,
-    ) -> BTreeSet<NodeId> {
-        let allowed = |id: &NodeId| *id != target && eligible(*id);
+    /// The members that probe `target`: exactly min([`K`], others) distinct ones, never `target`. It need
+    /// not be a member itself.
+    pub fn observers_of(&self, target: NodeId) -> BTreeSet<NodeId> {
         if self.is_all_to_all() {
-            return self.members.iter().copied().filter(|id| allowed(id)).take(K).collect();
+            return self.members.iter().copied().filter(|id| *id != target).take(K).collect();
         }
         // One walker for each ring, starting behind the target. In each round every ring hands in its
         // next member, until there are enough or all rings have gone round once.
@@ -81,7 +81,7 @@ impl Rings {
                 let here = (place(ring, target), target);
                 let start = places.partition_point(|p| *p <= here);
                 let (before, behind) = places.split_at(start);
-                behind.iter().chain(before).map(|(_, id)| *id).filter(allowed)
+                behind.iter().chain(before).map(|(_, id)| *id).filter(|id| *id != target)
             })
             .collect();
         let mut observers = BTreeSet::new();
@@ -188,14 +188,14 @@ mod tests {
         }
 
         #[test]
-        fn only_eligible_members_stand_in(seed: u128, n in 12u128..60) {
-            let members = members(n);
-            let eligible: BTreeSet<NodeId> =
-                members.iter().copied().filter(|m| seed >> m.0 & 1 == 1).collect();
-            let found = Rings::new(&members).observers_among(NodeId(1), |id| eligible.contains(&id));
-            let others = eligible.iter().filter(|m| m.0 != 1).count();
-            prop_assert_eq!(found.len(), K.min(others));
-            prop_assert!(found.is_subset(&eligible));
+        fn restricted_rings_are_those_of_fewer_members(seed: u128, n in 12u128..60) {
+            let fewer: BTreeSet<NodeId> =
+                members(n).into_iter().filter(|m| seed >> m.0 & 1 == 1).collect();
+            let restricted = Rings::new(&members(n)).restricted_to(|id| fewer.contains(&id));
+            let fresh = Rings::new(&fewer);
+            for target in members(n) {
+                prop_assert_eq!(restricted.observers_of(target), fresh.observers_of(target));
+            }
         }
 
         #[test]

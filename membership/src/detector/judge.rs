@@ -9,18 +9,22 @@ use super::{Detector, MAX_FLAPS, Verdict};
 use crate::id::NodeId;
 use crate::time::Instant;
 
+/// A node that is called down again and again refutes at intervals of up to 2^5 times
+/// [`super::Timing::self_suspect_hold`].
+const MAX_REFUTE_DOUBLINGS: usize = 5;
+
 impl Detector {
     /// Edges may have changed: whom to probe, whether to doubt, what to publish.
     pub(super) fn reconsider(&mut self, now: Instant) {
         self.judge(now);
-        let is_missed = |id: &NodeId| !matches!(self.verdicts.get(id), Some(Verdict::Down));
-        let others = self.observed.iter().filter(|(id, _)| is_missed(id));
-        let (mut failing, mut count) = (0, 0);
-        for (_, edge) in others {
-            count += 1;
-            failing += usize::from(edge.is_failing());
+        let (mut failing, mut others) = (0, 0);
+        for id in &self.assigned {
+            if self.verdicts.get(id) != Some(&Verdict::Down) {
+                others += 1;
+                failing += usize::from(self.observed.get(id).is_some_and(Observed::is_failing));
+            }
         }
-        self.suspicion.observe(failing, count, now);
+        self.suspicion.observe(failing, others, now, &self.timing);
         self.publish(now);
     }
 
@@ -55,7 +59,11 @@ impl Detector {
         self.observed.retain(|id, edge| wanted(id) || edge.is_down());
         for id in self.assigned.union(&self.checks) {
             if let Some(incarnation) = self.members.get(id) {
-                self.observed.entry(*id).or_insert_with(|| Observed::new(*incarnation));
+                let is_stand_in = !self.assigned.contains(id);
+                self.observed
+                    .entry(*id)
+                    .or_insert_with(|| Observed::new(*incarnation, is_stand_in))
+                    .stand_in(is_stand_in);
             }
         }
     }
@@ -67,20 +75,25 @@ impl Detector {
             now >= *since + grace && self.verdicts.get(id) != Some(&Verdict::Down)
         };
         if !self.is_stale && !self.gone_since.iter().any(|(id, since)| grace_over(id, since)) {
+            // Its pause may be over.
+            self.consider_refuting(now);
             return;
         }
         self.is_stale = false;
-        let evidence = Evidence::gather(self.me, &self.members, &self.rings, &self.reports);
+        let observers = std::mem::take(&mut self.observers);
+        let evidence =
+            Evidence::gather(self.me, &self.members, &self.rings, observers, &self.reports);
         let down = evidence.down();
         let tallies: BTreeMap<NodeId, Tally> =
             evidence.accused().map(|id| (id, evidence.tally(id, &down))).collect();
         // Either they agree as far as this node believes them, or they all agree.
-        self.refute = tallies.get(&self.me).is_some_and(|tally| tally.is_down())
+        self.is_called_down = tallies.get(&self.me).is_some_and(|tally| tally.is_down())
             || evidence.tally(self.me, &BTreeSet::new()).is_down();
         let checks = match self.rings.is_all_to_all() {
             true => BTreeSet::new(),
             false => evidence.checks(&down),
         };
+        self.observers = evidence.into_observers();
         self.gone_since.retain(|id, _| down.contains(id));
         let members: Vec<NodeId> = self.members.keys().copied().collect();
         let verdicts = members
@@ -99,9 +112,26 @@ impl Detector {
             .collect();
         self.note_flaps(&verdicts, now);
         self.verdicts = verdicts;
+        self.consider_refuting(now);
         if checks != self.checks {
             self.checks = checks;
             self.choose_observed();
+        }
+    }
+
+    /// A node that is called down and finds itself well says so: at once the first time, then at growing
+    /// intervals. One that reaches few others would only come and go.
+    fn consider_refuting(&mut self, now: Instant) {
+        if !self.is_called_down {
+            self.refute = false;
+        } else if !self.refute && !self.suspicion.is_lonely() {
+            let recent = self.flaps(self.me, now);
+            let last = self.flaps.get(&self.me).and_then(|refuted| refuted.back());
+            let pause = self.timing.self_suspect_hold * (1 << recent.min(MAX_REFUTE_DOUBLINGS));
+            if recent == 0 || last.is_none_or(|last| now >= *last + pause) {
+                self.refute = true;
+                self.remember_flap(self.me, now);
+            }
         }
     }
 
@@ -123,12 +153,16 @@ impl Detector {
         for (id, verdict) in verdicts {
             let was_down = self.verdicts.get(id) == Some(&Verdict::Down);
             if was_down && *verdict != Verdict::Down {
-                let flaps = self.flaps.entry(*id).or_default();
-                flaps.push_back(now);
-                if flaps.len() > MAX_FLAPS {
-                    flaps.pop_front();
-                }
+                self.remember_flap(*id, now);
             }
+        }
+    }
+
+    fn remember_flap(&mut self, id: NodeId, now: Instant) {
+        let flaps = self.flaps.entry(id).or_default();
+        flaps.push_back(now);
+        if flaps.len() > MAX_FLAPS {
+            flaps.pop_front();
         }
     }
 }

@@ -77,6 +77,8 @@ pub struct Detector {
     timing: Timing,
     members: BTreeMap<NodeId, Incarnation>,
     rings: Rings,
+    /// The observers of those that were ever accused, as the rings have them.
+    observers: BTreeMap<NodeId, BTreeSet<NodeId>>,
     /// Whom this node observes by the rings.
     assigned: BTreeSet<NodeId>,
     /// Whom it probes besides, see [`verdict`].
@@ -93,6 +95,8 @@ pub struct Detector {
     /// The verdicts are older than the reports.
     is_stale: bool,
     gone_since: BTreeMap<NodeId, Instant>,
+    /// The others agree that this node is down.
+    is_called_down: bool,
     refute: bool,
     flaps: BTreeMap<NodeId, VecDeque<Instant>>,
 }
@@ -104,6 +108,7 @@ impl Detector {
             timing,
             members: BTreeMap::new(),
             rings: Rings::default(),
+            observers: BTreeMap::new(),
             assigned: BTreeSet::new(),
             checks: BTreeSet::new(),
             observed: BTreeMap::new(),
@@ -117,6 +122,7 @@ impl Detector {
             verdicts: BTreeMap::new(),
             is_stale: true,
             gone_since: BTreeMap::new(),
+            is_called_down: false,
             refute: false,
             flaps: BTreeMap::new(),
         }
@@ -140,12 +146,20 @@ impl Detector {
             self.rings.insert(*id);
             moved = true;
         }
-        self.refute &= self.members.get(&self.me) == members.get(&self.me);
+        if self.members.get(&self.me) != members.get(&self.me) {
+            (self.is_called_down, self.refute) = (false, false);
+        }
         self.members.clone_from(members);
         if moved {
             self.assigned = self.rings.observed_by(self.me);
+            self.observers.clear();
         }
-        self.observed.retain(|id, edge| members.get(id) == Some(&edge.incarnation));
+        self.observed.retain(|id, _| members.contains_key(id));
+        for (id, edge) in &mut self.observed {
+            if let Some(incarnation) = members.get(id).filter(|now| **now != edge.incarnation) {
+                edge.renew(*incarnation);
+            }
+        }
         self.published.edges.retain(|id, edge| {
             let keep = members.get(id) == Some(&edge.incarnation);
             self.is_report_new |= !keep;
@@ -267,8 +281,12 @@ impl Detector {
 
     fn succeeded(&mut self, target: NodeId, now: Instant) {
         if let Some(edge) = self.observed.get_mut(&target) {
+            let before = (edge.is_down(), edge.is_failing());
             edge.record(false, &self.timing);
-            self.reconsider(now);
+            // Nearly every answer is one of many.
+            if before != (edge.is_down(), edge.is_failing()) {
+                self.reconsider(now);
+            }
         }
     }
 
@@ -343,12 +361,14 @@ impl Detector {
     }
 
     /// The others agree that this node is down, as of the last call of [`Self::verdicts`]: raise the
-    /// incarnation, tell them, and pass it to [`Self::set_members`]; true until then.
+    /// incarnation, tell them, and pass it to [`Self::set_members`]; true until then. Not while most probes
+    /// fail, and at growing intervals when it happens again and again.
     pub fn refute_needed(&self) -> bool {
         self.refute
     }
 
-    /// How often `member` came back from down within [`Timing::flap_memory`], at most 32.
+    /// How often `member` came back from down within [`Timing::flap_memory`], at most 32. Of this node
+    /// itself: how often it refuted.
     pub fn flaps(&self, member: NodeId, now: Instant) -> usize {
         let recent = |at: &&Instant| now.since(**at) < self.timing.flap_memory;
         self.flaps.get(&member).map_or(0, |flaps| flaps.iter().filter(recent).count())

@@ -15,7 +15,9 @@ pub struct Timing {
     /// An edge is down when so many results of the window are failures. A crash is seen after about
     /// `edge_down_at * probe_interval + probe_timeout`.
     pub edge_down_at: u32,
-    /// A down edge is up again when no more than so many results of the window are failures.
+    /// A down edge is up again when no more than so many results of the window are failures. Far below
+    /// `edge_down_at`, or a bad link comes and goes, and the member with it; the price is a return that
+    /// takes `(window - edge_up_at) * probe_interval`.
     pub edge_up_at: u32,
     /// How many others are asked to try before a probe counts as failed.
     pub indirect_helpers: usize,
@@ -53,7 +55,7 @@ impl Timing {
             probe_timeout: Millis(400),
             window: 10,
             edge_down_at: 6,
-            edge_up_at: 3,
+            edge_up_at: 1,
             indirect_helpers: 3,
             down_probe_every: 4,
             loop_late: Millis(150),

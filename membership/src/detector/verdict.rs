@@ -68,16 +68,18 @@ pub(super) struct Evidence<'a> {
     rings: &'a Rings,
     /// By the accused, then by the accuser.
     accusations: BTreeMap<NodeId, BTreeMap<NodeId, EdgeState>>,
-    /// The regular observers of the accused.
+    /// The regular observers of the accused, and of some who were.
     observers: BTreeMap<NodeId, BTreeSet<NodeId>>,
 }
 
 impl<'a> Evidence<'a> {
-    /// Accusations by and of present members, of the incarnation that they have now.
+    /// Accusations by and of present members, of the incarnation that they have now. `observers` is what
+    /// an earlier [`Self::into_observers`] gave, for the same rings.
     pub(super) fn gather(
         me: NodeId,
         members: &BTreeMap<NodeId, Incarnation>,
         rings: &'a Rings,
+        mut observers: BTreeMap<NodeId, BTreeSet<NodeId>>,
         reports: &BTreeMap<NodeId, Received>,
     ) -> Self {
         let mut accusations: BTreeMap<NodeId, BTreeMap<NodeId, EdgeState>> = BTreeMap::new();
@@ -88,8 +90,14 @@ impl<'a> Evidence<'a> {
                 }
             }
         }
-        let observers = accusations.keys().map(|t| (*t, rings.observers_of(*t))).collect();
+        for target in accusations.keys() {
+            observers.entry(*target).or_insert_with(|| rings.observers_of(*target));
+        }
         Self { me, rings, accusations, observers }
+    }
+
+    pub(super) fn into_observers(self) -> BTreeMap<NodeId, BTreeSet<NodeId>> {
+        self.observers
     }
 
     /// The members that are down; never `me`.
@@ -152,24 +160,22 @@ impl<'a> Evidence<'a> {
     /// The members that this node must probe although it is not their observer: witnesses for which it
     /// stands in.
     pub(super) fn checks(&self, down: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
-        let mut checks = BTreeSet::new();
-        let mut asked = BTreeSet::new();
+        let mut witnesses = BTreeSet::new();
         for (target, accusers) in self.accusations.iter().filter(|(id, _)| !down.contains(id)) {
-            let witnesses =
-                self.observers.get(target).into_iter().flatten().filter(|id| {
+            let silent = self.observers.get(target).into_iter().flatten();
+            witnesses.extend(
+                silent.filter(|id| {
                     **id != self.me && !accusers.contains_key(id) && !down.contains(id)
-                });
-            for witness in witnesses.copied() {
-                let unaccused = |id| id == self.me || !self.accusations.contains_key(&id);
-                if checks.len() < MAX_CHECKS
-                    && asked.insert(witness)
-                    && self.rings.observers_among(witness, unaccused).contains(&self.me)
-                {
-                    checks.insert(witness);
-                }
-            }
+                }),
+            );
         }
-        checks
+        if witnesses.is_empty() {
+            return witnesses;
+        }
+        let unaccused = |id| id == self.me || !self.accusations.contains_key(&id);
+        let stand_ins = self.rings.restricted_to(unaccused);
+        witnesses.retain(|witness| stand_ins.observers_of(*witness).contains(&self.me));
+        witnesses.into_iter().take(MAX_CHECKS).collect()
     }
 }
 
@@ -202,7 +208,7 @@ mod tests {
         let members = members(n);
         let rings = Rings::new(&members.keys().copied().collect());
         let reports = reports(down_edges);
-        let evidence = Evidence::gather(NodeId(me), &members, &rings, &reports);
+        let evidence = Evidence::gather(NodeId(me), &members, &rings, BTreeMap::new(), &reports);
         evidence.down().iter().map(|id| id.0).collect()
     }
 
@@ -237,7 +243,11 @@ mod tests {
         members.insert(NodeId(2), Incarnation(2));
         let rings = Rings::new(&members.keys().copied().collect());
         let reports = reports(&[(1, 2)]);
-        assert!(Evidence::gather(NodeId(1), &members, &rings, &reports).down().is_empty());
+        assert!(
+            Evidence::gather(NodeId(1), &members, &rings, BTreeMap::new(), &reports)
+                .down()
+                .is_empty()
+        );
     }
 
     proptest! {
@@ -261,7 +271,7 @@ mod tests {
             }
             let (members, reports) = (members(n), reports(&edges));
             let rings = Rings::new(&members.keys().copied().collect());
-            let evidence = Evidence::gather(NodeId(1), &members, &rings, &reports);
+            let evidence = Evidence::gather(NodeId(1), &members, &rings, BTreeMap::new(), &reports);
             prop_assert_eq!(evidence.suspects(), greatest);
         }
 
