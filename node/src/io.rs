@@ -70,14 +70,6 @@ pub enum Input {
     Republish,
 }
 
-/// Where a member was last reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownMember {
-    pub id: NodeId,
-    pub name: String,
-    pub addr: SocketAddr,
-}
-
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Small messages may be lost, larger ones arrive or the connection is broken.

@@ -5,12 +5,9 @@
 //! a value that is not what was written, whoever put it there. Then comes the wire encoding, with its
 //! own tag and version.
 
-use membership::id::NodeId;
 use membership::record::{Key, Kind, Record};
-use membership::wire::{self, Versioned};
-use node::io::KnownMember;
+use membership::wire;
 use redb::TableDefinition;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Damaged, WriteError};
@@ -19,7 +16,6 @@ use super::{Damaged, WriteError};
 pub const FORMAT: u64 = 1;
 
 pub(super) const RECORDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("records");
-pub(super) const MEMBERS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("members");
 pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 pub(super) const COUNTERS: TableDefinition<'static, &str, u64> = TableDefinition::new("counters");
 
@@ -37,18 +33,6 @@ const SUM_BYTES: usize = 16;
 pub(super) struct Row {
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct MemberRow {
-    name: String,
-    addr: std::net::SocketAddr,
-}
-
-impl Versioned for MemberRow {
-    const TAG: u8 = b'm';
-    const VERSION: u8 = 1;
-    const LIMIT: usize = 1024;
 }
 
 /// Names of the daemon's own values do not collide with the store's.
@@ -136,24 +120,10 @@ pub(super) fn read_record(key: &[u8], value: &[u8]) -> Result<Record, Damaged> {
     }
 }
 
-pub(super) fn member_row(member: &KnownMember) -> Result<Row, WriteError> {
-    let row = MemberRow { name: member.name.clone(), addr: member.addr };
-    let encoded = wire::encode(&row)
-        .map_err(|e| WriteError::unencodable(format!("the member {}", member.name), &e))?;
-    Ok(Row { key: member.id.0.to_be_bytes().to_vec(), value: sealed(&encoded) })
-}
-
-/// `None` for a row that cannot be read: losing one costs a `--join` at worst.
-pub(super) fn read_member(key: &[u8], value: &[u8]) -> Option<KnownMember> {
-    let id = NodeId(u128::from_be_bytes(key.try_into().ok()?));
-    let row: MemberRow = wire::decode(unsealed(value).ok()?).ok()?;
-    Some(KnownMember { id, name: row.name, addr: row.addr })
-}
-
 #[cfg(test)]
 mod tests {
     use membership::clock::Stamp;
-    use membership::id::CellId;
+    use membership::id::{CellId, NodeId};
 
     use super::*;
 
@@ -184,16 +154,10 @@ mod tests {
         assert_eq!(hex(&row.key), "0900000000000000000000000000000102");
         assert_eq!(hex(&row.value[SUM_BYTES..]), GOLDEN_RECORD);
         assert_eq!(hex(&row.value[..SUM_BYTES]), GOLDEN_SUM);
-        let member =
-            KnownMember { id: NodeId(9), name: "a".into(), addr: "10.0.0.1:7946".parse().unwrap() };
-        let row = member_row(&member).unwrap();
-        assert_eq!(hex(&row.value[SUM_BYTES..]), GOLDEN_MEMBER);
-        assert_eq!(read_member(&row.key, &row.value), Some(member));
     }
 
     const GOLDEN_RECORD: &str = "02010009fb0201050607000104626f6479";
     const GOLDEN_SUM: &str = "43af3a72cd47cce16b04a2501ec9045c";
-    const GOLDEN_MEMBER: &str = "6d010161000a000001fb0a1f";
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|b| format!("{b:02x}")).collect()

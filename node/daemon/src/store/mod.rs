@@ -1,4 +1,4 @@
-//! What a node keeps on its disk: the records of desired state, the members it knows, and numbers that
+//! What a node keeps on its disk: the records of desired state, and numbers that
 //! must never be used twice.
 //!
 //! One file (redb) in the data directory, owned by one process at a time (a lock file says which) and
@@ -22,7 +22,6 @@ use std::path::{Path, PathBuf};
 use membership::id::Incarnation;
 use membership::record::{Key, Record};
 use membership::time::Wall;
-use node::io::KnownMember;
 use tokio::sync::{mpsc, oneshot};
 
 mod check;
@@ -92,23 +91,6 @@ impl Store {
     pub async fn put(&self, records: Vec<Record>) -> Result<(), WriteError> {
         let rows = records.iter().map(format::record_row).collect::<Result<Vec<_>, _>>()?;
         self.write(writer::Change::Records(rows)).await.map(drop)
-    }
-
-    /// The members that [`Store::remember`] stored last.
-    ///
-    /// # Errors
-    /// As [`Store::load_records`].
-    pub async fn known_members(&self) -> Result<Vec<KnownMember>, WriteError> {
-        self.ask(|reply| writer::Request::KnownMembers { reply }).await
-    }
-
-    /// Replaces the list of members to look for after a restart.
-    ///
-    /// # Errors
-    /// As [`Store::put`].
-    pub async fn remember(&self, members: Vec<KnownMember>) -> Result<(), WriteError> {
-        let rows = members.iter().map(format::member_row).collect::<Result<Vec<_>, _>>()?;
-        self.write(writer::Change::Members(rows)).await.map(drop)
     }
 
     /// A number that this node has never used as its incarnation and never will again: greater than

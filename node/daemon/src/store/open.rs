@@ -11,7 +11,7 @@ use redb::{Builder, Database};
 
 use super::OpenError;
 use super::check::check;
-use super::format::{COUNTERS, FORMAT, FORMAT_COUNTER, MEMBERS, META, RECORDS};
+use super::format::{COUNTERS, FORMAT, FORMAT_COUNTER, META, RECORDS};
 
 pub(super) const STORE_FILE: &str = "store.redb";
 const LOCK_FILE: &str = "lock";
@@ -110,7 +110,6 @@ fn initialize(new: &Path) -> Result<(), redb::Error> {
     {
         transaction.open_table(COUNTERS)?.insert(FORMAT_COUNTER, FORMAT)?;
         transaction.open_table(RECORDS)?;
-        transaction.open_table(MEMBERS)?;
         transaction.open_table(META)?;
     }
     transaction.commit()?;

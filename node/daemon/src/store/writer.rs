@@ -7,11 +7,10 @@
 
 use membership::record::Record;
 use membership::time::Wall;
-use node::io::KnownMember;
 use redb::{Database, ReadableDatabase, ReadableTable};
 use tokio::sync::{mpsc, oneshot};
 
-use super::format::{self, COUNTERS, INCARNATION_COUNTER, MEMBERS, META, RECORDS, Row};
+use super::format::{self, COUNTERS, INCARNATION_COUNTER, META, RECORDS, Row};
 use super::open::{Opened, open_checked};
 use super::{Damaged, WriteError};
 
@@ -25,8 +24,6 @@ type Reply<T> = oneshot::Sender<Result<T, WriteError>>;
 #[derive(Debug)]
 pub(super) enum Change {
     Records(Vec<Row>),
-    /// All members; others are forgotten.
-    Members(Vec<Row>),
     Meta(String, Vec<u8>),
     DrawIncarnation(Wall),
 }
@@ -41,9 +38,6 @@ pub(super) enum Request {
     LoadRecords {
         reply: Reply<(Vec<Record>, Vec<Damaged>)>,
     },
-    KnownMembers {
-        reply: Reply<Vec<KnownMember>>,
-    },
     Meta {
         name: String,
         reply: Reply<Option<Vec<u8>>>,
@@ -53,7 +47,7 @@ pub(super) enum Request {
 impl Change {
     fn bytes(&self) -> usize {
         match self {
-            Self::Records(rows) | Self::Members(rows) => rows.iter().map(|r| r.value.len()).sum(),
+            Self::Records(rows) => rows.iter().map(|r| r.value.len()).sum(),
             Self::Meta(_, value) => value.len(),
             Self::DrawIncarnation(_) => 0,
         }
@@ -85,7 +79,6 @@ pub(super) fn run(mut store: Opened, mut requests: mpsc::Receiver<Request>) {
                 store.write_group(group);
             }
             Request::LoadRecords { reply } => drop(reply.send(store.read(read_records))),
-            Request::KnownMembers { reply } => drop(reply.send(store.read(read_members))),
             Request::Meta { name, reply } => {
                 drop(reply.send(store.read(|database| read_meta(database, &name))));
             }
@@ -148,7 +141,6 @@ fn commit(database: &Database, group: &[(Change, Reply<u64>)]) -> Result<Vec<u64
     let mut drawn = Vec::with_capacity(group.len());
     {
         let mut records = transaction.open_table(RECORDS)?;
-        let mut members = transaction.open_table(MEMBERS)?;
         let mut meta = transaction.open_table(META)?;
         let mut counters = transaction.open_table(COUNTERS)?;
         for (change, _) in group {
@@ -157,12 +149,6 @@ fn commit(database: &Database, group: &[(Change, Reply<u64>)]) -> Result<Vec<u64
                 Change::Records(rows) => {
                     for row in rows {
                         records.insert(row.key.as_slice(), row.value.as_slice())?;
-                    }
-                }
-                Change::Members(rows) => {
-                    members.retain(|_, _| false)?;
-                    for row in rows {
-                        members.insert(row.key.as_slice(), row.value.as_slice())?;
                     }
                 }
                 Change::Meta(name, value) => {
@@ -191,15 +177,6 @@ fn read_records(database: &Database) -> Result<(Vec<Record>, Vec<Damaged>), redb
         }
     }
     Ok((records, damaged))
-}
-
-fn read_members(database: &Database) -> Result<Vec<KnownMember>, redb::Error> {
-    let mut members = Vec::new();
-    for row in database.begin_read()?.open_table(MEMBERS)?.iter()? {
-        let (key, value) = row?;
-        members.extend(format::read_member(key.value(), value.value()));
-    }
-    Ok(members)
 }
 
 fn read_meta(database: &Database, name: &str) -> Result<Option<Vec<u8>>, redb::Error> {

@@ -6,24 +6,16 @@ use std::process::{Command, Stdio};
 use super::*;
 
 #[tokio::test]
-async fn records_members_and_values_come_back_and_are_replaced_whole() {
+async fn records_and_values_come_back_and_are_replaced_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let member = |n: u128| KnownMember {
-        id: NodeId(n),
-        name: format!("host-{n}"),
-        addr: "10.0.0.1:7946".parse().unwrap(),
-    };
     {
         let store = Store::open(dir.path()).unwrap();
         store.put(vec![record(1, b"a"), record(2, b"b")]).await.unwrap();
         store.put(vec![record(2, b"c")]).await.unwrap();
-        store.remember(vec![member(1), member(2)]).await.unwrap();
-        store.remember(vec![member(2), member(3)]).await.unwrap();
         store.set_meta("name", b"host-a".to_vec()).await.unwrap();
     }
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(stored(&store).await, [(1, b"a".to_vec()), (2, b"c".to_vec())]);
-    assert_eq!(store.known_members().await.unwrap(), [member(2), member(3)]);
     assert_eq!(store.meta("name").await.unwrap().as_deref(), Some(&b"host-a"[..]));
     assert_eq!(store.meta("format").await.unwrap(), None);
 }
