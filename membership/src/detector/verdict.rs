@@ -102,42 +102,63 @@ impl<'a> Evidence<'a> {
 
     /// The members that are down; never `me`.
     pub(super) fn down(&self) -> BTreeSet<NodeId> {
-        self.shrink(self.suspects(), |id, down| self.tally(id, down).is_down())
+        let mut down = self.suspects();
+        loop {
+            let left: BTreeSet<NodeId> =
+                down.iter().copied().filter(|id| self.tally(*id, &down).is_down()).collect();
+            if left.len() == down.len() {
+                return down;
+            }
+            down = left;
+        }
     }
 
     /// The greatest set of accused whose defence comes from within the set: step 1.
     fn suspects(&self) -> BTreeSet<NodeId> {
-        let mut accused: BTreeSet<NodeId> = self.accusations.keys().copied().collect();
-        accused.remove(&self.me);
-        self.shrink(accused, |id, suspects| {
-            let believed = self.accusations.get(&id).map_or(0, BTreeMap::len);
-            let of = believed + self.silent(id, suspects);
-            Tally { of, down: believed, refused: 0 }.is_down()
-        })
+        let mut suspects: BTreeSet<NodeId> = self.accusations.keys().copied().collect();
+        suspects.remove(&self.me);
+        let mut defended: BTreeMap<NodeId, usize> =
+            suspects.iter().map(|id| (*id, self.silent(*id, &suspects))).collect();
+        // For whom each suspect would speak, were it cleared. Looked up once: large partitions are
+        // cleared in many small steps.
+        let mut clients: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+        for target in &suspects {
+            let observers = self.observers.get(target).into_iter().flatten();
+            for observer in
+                observers.filter(|id| suspects.contains(id) && !self.accuses(**id, *target))
+            {
+                clients.entry(*observer).or_default().push(*target);
+            }
+        }
+        let is_cleared = |id: &NodeId, defended: &BTreeMap<NodeId, usize>| {
+            let believed = self.accusations.get(id).map_or(0, BTreeMap::len);
+            let of = believed + defended.get(id).copied().unwrap_or_default();
+            !Tally { of, down: believed, refused: 0 }.is_down()
+        };
+        let mut cleared: Vec<NodeId> =
+            suspects.iter().copied().filter(|id| is_cleared(id, &defended)).collect();
+        while let Some(id) = cleared.pop() {
+            if !suspects.remove(&id) {
+                continue;
+            }
+            for client in clients.remove(&id).unwrap_or_default() {
+                *defended.entry(client).or_default() += 1;
+                if suspects.contains(&client) && is_cleared(&client, &defended) {
+                    cleared.push(client);
+                }
+            }
+        }
+        suspects
     }
 
-    /// Takes out, pass by pass, the members that `stays` does not hold for, given all that are still in.
-    fn shrink(
-        &self,
-        mut set: BTreeSet<NodeId>,
-        stays: impl Fn(NodeId, &BTreeSet<NodeId>) -> bool,
-    ) -> BTreeSet<NodeId> {
-        loop {
-            let kept: BTreeSet<NodeId> =
-                set.iter().copied().filter(|id| stays(*id, &set)).collect();
-            if kept.len() == set.len() {
-                return set;
-            }
-            set = kept;
-        }
+    fn accuses(&self, observer: NodeId, target: NodeId) -> bool {
+        self.accusations.get(&target).is_some_and(|accusers| accusers.contains_key(&observer))
     }
 
     /// How many regular observers of `target` outside `down` do not accuse it.
     fn silent(&self, target: NodeId, down: &BTreeSet<NodeId>) -> usize {
-        let accuses =
-            |id: &NodeId| self.accusations.get(&target).is_some_and(|a| a.contains_key(id));
         let observers = self.observers.get(&target).into_iter().flatten();
-        observers.filter(|id| !down.contains(id) && !accuses(id)).count()
+        observers.filter(|id| !down.contains(id) && !self.accuses(**id, target)).count()
     }
 
     /// The edges of `target` whose observers are not in `down`.
