@@ -58,7 +58,7 @@ pub enum Verdict {
     Refused(Refusal),
 }
 
-/// Explains `slot` of the service. `held` and `orphans` as for [`crate::plan`]; if the slot is held, it
+/// Explains `slot` of the service. `held` and `orphans` as for [`crate::plan()`]; if the slot is held, it
 /// is explained as though its holder gave it up.
 pub fn explain(
     cluster: &Cluster,

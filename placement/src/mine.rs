@@ -1,7 +1,7 @@
 //! One node's own share of a plan, without working out everybody else's.
 //!
 //! After a failure every survivor asks only: which of the orphans are for me? The answer is exactly the
-//! part of [`crate::plan`] that names it, and three shortcuts make it cheap:
+//! part of [`crate::plan()`] that names it, and three shortcuts make it cheap:
 //! 1. *Other zones.* Which zone a slot goes to depends on counts alone, not on hashes. Zones do not
 //!    disturb each other as long as none of them runs out of room, which is checked first.
 //! 2. *Other hosts.* A slot is not mine if enough others of my zone stand before me: as many as a slot
@@ -25,7 +25,7 @@ use crate::plan::{CHOICES, Held, plan};
 use crate::request::{MaxPerNode, Request};
 
 /// The slots for which `me` is a candidate, with all their candidates in rank order: exactly those
-/// choices of [`crate::plan`] for the same view that name `me`. Gives no reasons for pending slots.
+/// choices of [`crate::plan()`] for the same view that name `me`. Gives no reasons for pending slots.
 pub fn plan_mine(
     cluster: &Cluster,
     request: &Request,

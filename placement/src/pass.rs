@@ -3,7 +3,7 @@
 //! The plan of one service depends on the load that the others put on the hosts. When a host fails, many
 //! services have orphans at once, and each node plans while the claims of the others arrive; if every
 //! new claim changed the load under every other service's plan, two nodes would seldom agree. So the
-//! batch of a pass is that of [`crate::plan`] in the large: what is ready is counted first, and services
+//! batch of a pass is that of [`crate::plan()`] in the large: what is ready is counted first, and services
 //! with orphans or with replicas still starting are walked in the order of their ids, each one seeing
 //! the replicas of those before it, claimed or planned, and none of those after it. Claims that follow
 //! the plan then change nothing for any service of the pass.
@@ -16,7 +16,7 @@ use crate::cluster::Cluster;
 use crate::plan::{Held, Plan, plan};
 use crate::request::Request;
 
-/// One service of a pass; see [`crate::plan`] for `held` and `orphans`.
+/// One service of a pass; see [`crate::plan()`] for `held` and `orphans`.
 #[derive(Clone, Debug)]
 pub struct Job<'j> {
     pub request: &'j Request,

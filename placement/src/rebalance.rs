@@ -6,7 +6,7 @@
 //! there. [`pull`] names one move at a time, and only to the host that needs it most. Two kinds of move
 //! exist, and together they come to an end, because each lowers a quantity that the other does not
 //! raise:
-//! 1. *evenness*: the service itself is uneven, and the move makes it less so (see [`spread::gain`]);
+//! 1. *evenness*: the service itself is uneven, and the move makes it less so (see `spread::gain`);
 //! 2. *load*: the service is as even after the move as before, but a host above the average becomes
 //!    less full, and I do not become as full as it was. Only below nine tenths of the average, and only
 //!    when two tasks more would still leave me there: small differences are not worth a restart.
@@ -55,7 +55,7 @@ pub fn misplaced(cluster: &Cluster, request: &Request, node: NodeId) -> Option<R
 /// so each node sees the moves under way, and calling again after each claim names the next. Only
 /// settled slots are pulled, and only from hosts that suit the request and take new replicas
 /// themselves; others keep what they have, or are cleared by [`misplaced`]. Loads in `cluster` count
-/// every claim, as for [`crate::plan`]. How many moves may run at once is the caller's budget.
+/// every claim, as for [`crate::plan()`]. How many moves may run at once is the caller's budget.
 pub fn pull(
     cluster: &Cluster,
     request: &Request,
