@@ -21,6 +21,9 @@ const ASK_TIME: Duration = Duration::from_secs(5);
 const WORK_TIME: Duration = Duration::from_secs(30);
 /// How many containers are killed or removed at once: more only adds latency.
 const AT_ONCE: usize = 8;
+/// How often the containers of the demo are looked for before their removal is given up.
+const REMOVE_LOOKS: usize = 10;
+const SECOND_LOOK: Duration = Duration::from_millis(300);
 /// How many local images are tried for a shell.
 const IMAGES: usize = 8;
 
@@ -122,17 +125,7 @@ impl Stage {
         let mut removed = 0;
         if let Some(cluster) = cluster {
             let label = format!("{}={cluster}", node::runtime::label::CLUSTER);
-            let ids = containers(docker, &label, true).await?;
-            for_each(&ids, async |id| remove(docker, id).await).await;
-            let left = containers(docker, &label, true).await?;
-            removed = ids.len().saturating_sub(left.len());
-            if !left.is_empty() {
-                return Err(Failure::failed(format!(
-                    "{} containers of the demo could not be removed: docker rm -f {}",
-                    left.len(),
-                    left.join(" ")
-                )));
-            }
+            removed = remove_all(docker, &label).await?;
         }
         if *imported {
             let options = RemoveImageOptionsBuilder::new().force(true).build();
@@ -145,6 +138,29 @@ impl Stage {
         }
         Ok(removed)
     }
+}
+
+/// Removes until nothing is left, looking once more after a moment: the engine may still be making what
+/// a node had asked for when it was killed.
+async fn remove_all(docker: &Docker, label: &str) -> Result<usize, Failure> {
+    let (mut removed, mut empty_looks) = (0, 0);
+    for _ in 0..REMOVE_LOOKS {
+        let ids = containers(docker, label, true).await?;
+        if ids.is_empty() {
+            empty_looks += 1;
+            if empty_looks == 2 {
+                return Ok(removed);
+            }
+            tokio::time::sleep(SECOND_LOOK).await;
+            continue;
+        }
+        empty_looks = 0;
+        for_each(&ids, async |id| remove(docker, id).await).await;
+        removed += ids.len();
+    }
+    Err(Failure::failed(format!(
+        "containers of the demo could not be removed: docker rm -f $(docker ps -aq --filter label={label})"
+    )))
 }
 
 async fn for_each(ids: &[String], act: impl AsyncFn(&str)) {

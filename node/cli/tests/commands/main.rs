@@ -6,6 +6,7 @@
 mod fake;
 
 mod cluster;
+mod demo;
 mod run;
 mod services;
 
