@@ -4,9 +4,10 @@
 //! on; creating one is refused with what to do instead.
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use serde_json::Value;
 
 use super::error::ApiError;
@@ -48,15 +49,15 @@ pub(super) async fn create_network(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let wanted = read_json(body).await?;
+    // It was read already, by `body_first`.
+    let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let wanted = read_json(&bytes)?;
     if wanted["Driver"] == "overlay" || wanted["Scope"] == "swarm" || wanted["Ingress"] == true {
         return Err(ApiError::unsupported(
             "an overlay network",
             "publish the ports that services need of each other with --publish mode=host, or create a local network (--driver bridge) on each host",
         ));
     }
-    // Written anew, with the length that it then has: what it means to the engine is the same.
-    let bytes = Bytes::from(wanted.to_string());
     let mut request = Request::from_parts(head, Body::empty());
     request.headers_mut().remove(axum::http::header::TRANSFER_ENCODING);
     request.headers_mut().insert(axum::http::header::CONTENT_LENGTH, bytes.len().into());

@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod event_log;
 mod events;
+mod field_names;
 mod filters;
 mod later;
 mod logs;

@@ -1,7 +1,7 @@
 //! `/nodes`: list, inspect, set labels, role and availability, forget one that is gone.
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use node::command::Command;
@@ -9,6 +9,7 @@ use node::views::MemberView;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
+use super::field_names::canonical;
 use super::filters::Params;
 use super::node_json::{node, role};
 use super::state::{Api, read_json};
@@ -48,11 +49,12 @@ pub(super) async fn update(
     State(api): State<Api>,
     Path(wanted): Path<String>,
     params: Params,
-    body: Body,
+    body: Bytes,
 ) -> Result<StatusCode, ApiError> {
     let version = params.version("node")?;
     let view = api.member(&wanted).await?;
-    let mut spec = read_json(body).await?;
+    let mut spec = read_json(&body)?;
+    canonical(&mut spec);
     check(&mut spec)?;
     api.backend.command(Command::UpdateNode { id: view.id, version, spec }).await?;
     Ok(StatusCode::OK)

@@ -7,8 +7,11 @@
 use rand::seq::IndexedRandom;
 use serde_json::{Map, Value, json};
 
+use super::field_names::canonical;
+
 /// Fills in Docker's defaults. What has the wrong type is left alone: `validate` refuses it.
 pub(super) fn normalise(spec: &mut Value) {
+    canonical(spec);
     let Some(spec) = spec.as_object_mut() else { return };
     fill(spec, "Labels", json!({}));
     fill(spec, "Mode", json!({ "Replicated": {} }));

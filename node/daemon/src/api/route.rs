@@ -5,6 +5,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, Uri};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use hyper::service::Service as _;
@@ -13,7 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use super::engine::Facts;
 use super::error::ApiError;
 use super::passthrough::{self, AsWritten};
-use super::state::Api;
+use super::state::{Api, body_first};
 use super::{events, later, logs, nodes, own, services, swarm, system, tasks, version};
 
 /// All endpoints, for requests without a version prefix.
@@ -67,6 +68,7 @@ pub(super) fn router(api: Api) -> Router {
         .merge(not_yet)
         .merge(host)
         .merge(own)
+        .route_layer(middleware::from_fn(body_first))
         .fallback(passthrough::forward_or_refuse)
         .method_not_allowed_fallback(|| async { ApiError::no_such_page() })
         .with_state(api)

@@ -1,7 +1,7 @@
 //! `/services`: list, create, inspect, update, roll back, remove.
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
@@ -52,9 +52,9 @@ pub(super) async fn inspect(
 pub(super) async fn create(
     State(api): State<Api>,
     headers: HeaderMap,
-    body: Body,
+    body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let mut spec = read_json(body).await?;
+    let mut spec = read_json(&body)?;
     normalise(&mut spec);
     if let Some(map) = spec.as_object_mut()
         && map.get("Name").is_none_or(|name| name.is_null() || name == "")
@@ -111,13 +111,13 @@ pub(super) async fn update(
     Path(wanted): Path<String>,
     params: Params,
     headers: HeaderMap,
-    body: Body,
+    body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
     let version = params.version("service")?;
     let view = api.service(&wanted).await?;
     let command = match params.get("rollback").unwrap_or_default() {
         "" | "none" => {
-            let mut spec = read_json(body).await?;
+            let mut spec = read_json(&body)?;
             normalise(&mut spec);
             keep_name(&mut spec, &view);
             validate(&spec)?;

@@ -4,6 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use membership::id::ServiceId;
 use node::views::{MemberView, ServiceView};
@@ -57,10 +61,12 @@ impl Shared {
     }
 }
 
-/// Reads a JSON body, whatever its `Content-Type`: people use curl without one.
-pub(super) async fn read_json(body: Body) -> Result<Value, ApiError> {
-    let limited = Limited::new(body, MAX_BODY_BYTES);
-    let collected = tokio::time::timeout(BODY_TIME, limited.collect())
+/// Reads a request's whole body before its endpoint runs, within the limits. An endpoint that answers
+/// without having read the body would make the server close the connection under a client that still
+/// sends, and the client would report a broken pipe instead of the answer.
+pub(super) async fn body_first(request: Request, next: Next) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let collected = tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY_BYTES).collect())
         .await
         .map_err(|_| ApiError::bad("the request body did not arrive within 30 s"))?
         .map_err(|error| {
@@ -73,10 +79,14 @@ pub(super) async fn read_json(body: Body) -> Result<Value, ApiError> {
                 ApiError::bad("the request body was cut off")
             }
         })?;
-    let bytes = collected.to_bytes();
+    Ok(next.run(Request::from_parts(head, Body::from(collected.to_bytes()))).await)
+}
+
+/// Parses a JSON body, whatever its `Content-Type`: people use curl without one.
+pub(super) fn read_json(bytes: &Bytes) -> Result<Value, ApiError> {
     if bytes.is_empty() {
         return Err(ApiError::bad("the request body is empty: expected JSON"));
     }
-    serde_json::from_slice(&bytes)
+    serde_json::from_slice(bytes)
         .map_err(|error| ApiError::bad(format!("cannot read the request body as JSON: {error}")))
 }

@@ -1,7 +1,7 @@
 //! `/swarm`: what is left of a swarm when there are no managers. Every node is in the cluster already.
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use node::command::Command;
@@ -40,7 +40,7 @@ pub(super) async fn leave(State(api): State<Api>, params: Params) -> Result<Stat
 pub(super) async fn update(
     State(api): State<Api>,
     params: Params,
-    body: Body,
+    body: Bytes,
 ) -> Result<StatusCode, ApiError> {
     let version = params.version("swarm")?;
     if params.flag("rotateWorkerToken") || params.flag("rotateManagerToken") {
@@ -52,7 +52,7 @@ pub(super) async fn update(
     if params.flag("rotateManagerUnlockKey") {
         return Err(no_autolock());
     }
-    let spec = read_json(body).await?;
+    let spec = read_json(&body)?;
     if !spec.is_object() {
         return Err(ApiError::bad("the swarm spec must be a JSON object"));
     }

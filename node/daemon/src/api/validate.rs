@@ -5,21 +5,18 @@
 //! [`unsupported`]'s business.
 
 use bollard::models::{EndpointSpec, ServiceSpec, TaskSpec, TaskSpecResources};
-use placement::constraint::Constraint;
+use node::spec::{MAX_REPLICAS, PARTITION_LABEL};
+use placement::Constraint;
 use serde_json::Value;
 
 use super::error::ApiError;
 use super::{unsupported, validate_container};
 
-/// The most replicas a service may ask for: a typing error should not fill every host.
-pub(super) const MAX_REPLICAS: i64 = 1_000_000;
 /// Swarm's: a service name is one component of a DNS name.
 const MAX_NAME_BYTES: usize = 63;
 /// A thousandth of a core, in Docker's unit.
 const MIN_NANO_CPUS: i64 = 1_000_000;
 const MIN_MEMORY_BYTES: i64 = 4 * 1024 * 1024;
-
-pub(super) const PARTITION_LABEL: &str = "shoal.partition";
 
 /// Checks a spec that went through `normalise`.
 pub(super) fn validate(spec: &Value) -> Result<(), ApiError> {
@@ -79,7 +76,7 @@ fn mode(mode: &Value) -> Result<(), ApiError> {
         (true, true) => Err(ApiError::bad("must specify only one service mode")),
         (false, false) => Err(ApiError::bad("must specify service mode: Replicated or Global")),
         (false, true) => Ok(()),
-        (true, false) => match mode["Replicated"]["Replicas"].as_i64() {
+        (true, false) => match mode["Replicated"]["Replicas"].as_u64() {
             Some(0..=MAX_REPLICAS) => Ok(()),
             _ => Err(ApiError::bad(format!(
                 "invalid Replicas {}: expected a number from 0 to {MAX_REPLICAS}",

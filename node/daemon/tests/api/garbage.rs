@@ -72,6 +72,24 @@ async fn a_body_without_end_is_cut_off_at_the_limit() {
 }
 
 #[tokio::test]
+async fn an_answer_waits_for_the_body_that_it_does_not_need() {
+    let server = Server::start().await;
+    let mut stream = UnixStream::connect(&server.socket).await.unwrap();
+    stream
+        .write_all(b"POST /services/nope/update?version=1 HTTP/1.1\r\nHost: d\r\nContent-Length: 400000\r\n\r\n")
+        .await
+        .unwrap();
+    // A client that is still sending must not be cut off: it would never see the 404.
+    for _ in 0..400 {
+        stream.write_all(&[b' '; 1000]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let mut start = [0; 12];
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut start)).await.unwrap().unwrap();
+    assert_eq!(&start, b"HTTP/1.1 404");
+}
+
+#[tokio::test]
 async fn a_client_that_says_nothing_keeps_nobody_waiting() {
     let server = Server::start().await;
     let mut silent = Vec::new();
