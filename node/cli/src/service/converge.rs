@@ -5,29 +5,25 @@
 //! second. Tasks on nodes that are down do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::display::Display;
 use super::flags::WaitFlags;
 use crate::client::{Client, filters};
 use crate::exit::{Code, Failure, Outcome};
-use crate::output::note;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const STABLE: Duration = Duration::from_secs(1);
-/// How often plain lines are printed where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// How far a service has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Progress {
-    wanted: usize,
-    running: usize,
+pub(super) struct Progress {
+    pub(super) wanted: usize,
+    pub(super) running: usize,
     /// Why the rest is not running, and how many say so.
-    troubles: BTreeMap<String, usize>,
+    pub(super) troubles: BTreeMap<String, usize>,
 }
 
 impl Progress {
@@ -229,74 +225,6 @@ fn trouble(task: &Value) -> String {
     match task["Status"]["Err"].as_str() {
         Some(error) if !error.is_empty() => format!("{state}: {error}"),
         _ => state.to_owned(),
-    }
-}
-
-/// A bar where somebody watches, plain lines where a log is written.
-struct Display {
-    name: String,
-    quiet: bool,
-    bar: Option<ProgressBar>,
-    last: std::cell::RefCell<Option<(Instant, String)>>,
-}
-
-impl Display {
-    fn new(name: &str, quiet: bool) -> Self {
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let style =
-                ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} running  {wide_msg}");
-            bar.with_style(
-                style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "),
-            )
-            .with_prefix(name.to_owned())
-        });
-        Self { name: name.to_owned(), quiet, bar, last: std::cell::RefCell::new(None) }
-    }
-
-    fn say(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None if !self.quiet => note(line),
-            None => {}
-        }
-    }
-
-    fn show(&self, progress: &Progress, left: Option<Duration>) {
-        let mut detail: Vec<String> =
-            progress.troubles.iter().map(|(why, count)| format!("{count} {why}")).collect();
-        if let Some(left) = left.filter(|left| !left.is_zero()) {
-            detail.push(format!("watching for {} s more", left.as_secs() + 1));
-        }
-        let detail = detail.join("; ");
-        if let Some(bar) = &self.bar {
-            bar.set_length(u64::try_from(progress.wanted).unwrap_or(u64::MAX));
-            bar.set_position(u64::try_from(progress.running).unwrap_or(u64::MAX));
-            bar.set_message(detail);
-            return;
-        }
-        if self.quiet || left.is_some_and(|left| left != Duration::ZERO) {
-            return;
-        }
-        let mut line =
-            format!("{}: {} of {} running", self.name, progress.running, progress.wanted);
-        if !detail.is_empty() {
-            line = format!("{line} ({detail})");
-        }
-        let mut last = self.last.borrow_mut();
-        let due = last.as_ref().is_none_or(|(at, said)| {
-            *said != line && (at.elapsed() >= LINE_EVERY || left.is_some())
-        });
-        if due {
-            note(&line);
-            *last = Some((Instant::now(), line));
-        }
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish();
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::output::Format;
 
 mod change;
 mod converge;
+mod display;
 mod flags;
 mod inspect;
 mod logs;
