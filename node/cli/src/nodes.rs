@@ -139,7 +139,12 @@ fn row(member: &Value, palette: Palette) -> Vec<String> {
         text(member, "name"),
         palette.paint(colour, &format!("{state} {}", since(member))),
         text(member, "availability"),
-        member["replicas"].to_string(),
+        // What a node that is gone said last is true of nobody now.
+        if matches!(state.as_str(), "down" | "left") {
+            "-".to_owned()
+        } else {
+            member["replicas"].to_string()
+        },
         free(member),
         text(member, "addr"),
         text(member, "zone"),

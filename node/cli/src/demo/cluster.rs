@@ -186,7 +186,10 @@ impl Cluster {
             living.iter().filter_map(|node| node.pid()).map(|pid| pid.to_string()).collect();
         let dir = self.dir.keep();
         say("\nTo end it:")?;
-        say(format!("  shoal service scale {SERVICE}=0 && shoal service rm {SERVICE}"))?;
+        if matches!(self.stage, Stage::Process { .. }) {
+            // Nodes that end leave their replicas running: that is what they are for.
+            say(format!("  shoal service scale {SERVICE}=0"))?;
+        }
         say(format!("  kill {} && rm -r {}", pids.join(" "), dir.display()))?;
         if let (Stage::Docker { image, imported, .. }, Some(id)) = (&self.stage, &self.id) {
             let label = node::runtime::label::CLUSTER;

@@ -159,7 +159,7 @@ async fn logs_are_tagged_with_replica_and_host() {
     let partly = server.run(&["service", "logs", "web"]).await;
     assert_eq!(partly.code, 0);
     assert!(
-        partly.err.contains("web.2@gamma | error: the log of this task is incomplete"),
+        partly.err.contains("web.2@gamma | error: the logs of this node's tasks are incomplete"),
         "{partly:?}"
     );
 }

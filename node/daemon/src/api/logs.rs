@@ -1,12 +1,12 @@
 //! Logs of a service from all its hosts, or of one task: Docker's multiplexed frames, one line each.
 //!
 //! Every task has a pump of its own that fills one bounded queue; lines come as they come, and there
-//! is no order between hosts. A node that cannot be reached ends its part with a line that says so,
+//! is no order between hosts. A node that cannot be reached ends its part with one line that says so,
 //! not the whole call. With `follow`, tasks that appear later are taken in.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,7 +15,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::StreamExt;
-use membership::id::TaskId;
+use membership::id::{NodeId, TaskId};
 use membership::time::Wall;
 use node::slot::TaskState;
 use node::views::TaskView;
@@ -118,6 +118,7 @@ fn answer(api: Api, scope: Scope, tty: bool, wanted: Wanted) -> Result<Response,
 async fn collect(api: Api, scope: Scope, wanted: Arc<Wanted>, out: mpsc::Sender<Bytes>) {
     let limit =
         Arc::new(Semaphore::new(if wanted.options.follow { MAX_FOLLOWED } else { AT_ONCE }));
+    let excused = Arc::new(Excused::default());
     let mut pumps = JoinSet::new();
     let mut seen = BTreeSet::new();
     loop {
@@ -128,11 +129,11 @@ async fn collect(api: Api, scope: Scope, wanted: Arc<Wanted>, out: mpsc::Sender<
         for view in api.backend.tasks(query).await {
             if may_have_logs(&view) && seen.len() < MAX_FOLLOWED && seen.insert(view.id()) {
                 let (api, wanted, out) = (Arc::clone(&api), Arc::clone(&wanted), out.clone());
-                let limit = Arc::clone(&limit);
+                let (limit, excused) = (Arc::clone(&limit), Arc::clone(&excused));
                 pumps.spawn(async move {
                     // The semaphore is never closed.
                     let Ok(_permit) = limit.acquire_owned().await else { return };
-                    pump(&api, &view, &wanted, &out).await;
+                    pump(&api, &view, &wanted, &excused, &out).await;
                 });
             }
         }
@@ -152,7 +153,23 @@ fn may_have_logs(view: &TaskView) -> bool {
     view.node.is_some() && (view.status.container.is_some() || view.state() == TaskState::Running)
 }
 
-async fn pump(api: &Api, view: &TaskView, wanted: &Wanted, out: &mpsc::Sender<Bytes>) {
+/// Nodes whose silence was excused already: one line for each is enough.
+#[derive(Debug, Default)]
+struct Excused(Mutex<BTreeSet<NodeId>>);
+
+impl Excused {
+    fn is_first(&self, node: NodeId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(node)
+    }
+}
+
+async fn pump(
+    api: &Api,
+    view: &TaskView,
+    wanted: &Wanted,
+    excused: &Excused,
+    out: &mpsc::Sender<Bytes>,
+) {
     let Some(node) = view.node else { return };
     let reading = async {
         let mut stream = api.backend.logs(node, view.id(), wanted.options.clone()).await?;
@@ -180,8 +197,9 @@ async fn pump(api: &Api, view: &TaskView, wanted: &Wanted, out: &mpsc::Sender<By
     // The log of a task that ended goes with its container: that is no news to anybody.
     if let Err(error) = ended
         && !view.state().is_over()
+        && excused.is_first(node)
     {
-        let text = format!("error: the log of this task is incomplete: {error}\n");
+        let text = format!("error: the logs of this node's tasks are incomplete: {error}\n");
         let frame = LogFrame {
             source: LogSource::Stderr,
             timestamp: rfc3339::from_wall(event_log::now_wall()),

@@ -77,10 +77,12 @@ async fn details_name_node_service_and_task() {
 
 #[tokio::test]
 async fn a_node_that_is_gone_ends_its_part_only() {
-    let server = with_web(3).await;
+    let server = with_web(6).await;
     server.fake.world().unreachable.push(NodeId(3 << 64));
     let lines = frames(&server.get("/services/web/logs?stdout=1").await.body);
-    assert_eq!(lines.iter().filter(|(_, line)| line.starts_with("hello")).count(), 2);
+    assert_eq!(lines.iter().filter(|(_, line)| line.starts_with("hello")).count(), 4);
+    let excuses = lines.iter().filter(|(_, line)| line.starts_with("error"));
+    assert_eq!(excuses.count(), 1, "one for the node, though two of its tasks are missing");
     let (stream, excuse) = lines.iter().find(|(_, line)| line.starts_with("error")).unwrap();
     assert_eq!(*stream, 2);
     assert!(excuse.contains("node gamma does not answer"), "{excuse}");
