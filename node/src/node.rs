@@ -96,6 +96,8 @@ pub struct Node {
 #[derive(Debug)]
 pub(crate) struct Timers {
     pub(crate) last_handled: Instant,
+    /// When a tick was last asked for.
+    pub(crate) tick_wanted: Instant,
     pub(crate) last_pass: Instant,
     pub(crate) members_dirty: bool,
     pub(crate) sync: Instant,
@@ -157,6 +159,7 @@ impl Node {
             cluster: None,
             timers: Timers {
                 last_handled: now.at,
+                tick_wanted: now.at,
                 last_pass: now.at,
                 members_dirty: true,
                 sync: now.at,
@@ -210,6 +213,7 @@ impl Node {
             }
         }
         self.work(now);
+        self.timers.tick_wanted = self.next_wake();
         std::mem::take(&mut self.out)
     }
 
@@ -308,10 +312,10 @@ impl Node {
     /// A handler that comes late means that this process was frozen or starved: what it believes of
     /// the others is old, and so is what they believe of it.
     fn notice_lateness(&mut self, now: Now) {
+        // Measured from the tick that was asked for: a node that has nobody to probe sleeps long.
         let gap = now.at.since(self.timers.last_handled);
+        let late = now.at.since(self.timers.tick_wanted.max(self.timers.last_handled));
         self.timers.last_handled = now.at;
-        let expected = self.settings.timing.probe_interval * 2;
-        let late = Millis(gap.0.saturating_sub(expected.0));
         if late < self.settings.timing.loop_late {
             return;
         }
