@@ -286,6 +286,8 @@ impl Node {
             Some(bytes) => {
                 let history: History = wire::decode(bytes)?;
                 self.histories.insert((service, owner), history.ended);
+                // The steward of a rollout reads there why a task failed.
+                self.dirty.insert(service);
             }
             None => {
                 self.histories.remove(&(service, owner));

@@ -13,9 +13,8 @@ use placement::{Cluster, Held as Holder, Request, misplaced, plan, race};
 
 use crate::claims::strength;
 use crate::hosts::{request, weight_of};
-use crate::io::{Effect, Notice};
 use crate::node::Node;
-use crate::rollout::{self, Step};
+use crate::rollout::Rollout;
 use crate::services::Service;
 use crate::slot::{Claim, Epoch, Phase, Place, Slot};
 use crate::spec::{Mode, Partition, ServiceSpec};
@@ -407,7 +406,8 @@ impl Node {
             return;
         }
         if held.last.as_ref().is_some_and(|last| last.template != spec.template) {
-            held.last = None;
+            // `last` stays until there is a new attempt: without either the slot would have no claim, its
+            // steward would count it as done, and somebody else would take it.
             held.failures = 0;
             held.failed_at.clear();
             held.not_before = now.at;
@@ -480,6 +480,13 @@ impl Node {
         let back = service.rollout.as_ref().is_some_and(|r| r.state.name().starts_with("rollback"));
         let config = if back { spec.rollback } else { spec.update };
         if config.start_first && spec.host_ports.iter().all(|p| p.published == 0) {
+            // Failures of the old template neither delay the first attempt of the new nor count against it.
+            let failed_before = held.last.as_ref().is_some_and(|l| l.template == spec.template);
+            if held.next.is_none() && !failed_before {
+                held.failures = 0;
+                held.failed_at.clear();
+                held.not_before = now.at;
+            }
             let may = held.next.is_none() && now.at >= held.not_before;
             if may {
                 self.local.attempt(place, service, now, &mut self.rng, true);
@@ -495,41 +502,6 @@ impl Node {
         }
         self.local.stop_run(place, run, now, "replaced by a newer task", spec.stop_grace);
         self.dirty.insert(place.service);
-    }
-
-    /// If this node is the service's steward: the next step of its rollout.
-    fn steward(&mut self, service: &Service, spec: &ServiceSpec, now: Now) {
-        let able = self
-            .members
-            .iter()
-            .filter(|(_, k)| k.belongs() && k.profile.is_some() && !k.is_settling())
-            .filter(|(_, k)| matches!(k.state, MemberState::Alive | MemberState::Draining))
-            .map(|(id, _)| id);
-        if placement::steward(service.id, able) != Some(self.me) || self.settling.on() {
-            return;
-        }
-        let cluster = self.refresh_cluster();
-        let owned = self.best_claims(service.id, spec, &cluster);
-        self.cluster = Some(cluster);
-        let best = owned.iter().map(|(slot, (node, claim))| (*slot, (*node, claim))).collect();
-        let memory = self.stewarding.entry(service.id).or_default();
-        match rollout::steer(spec, service.rollout.as_ref(), &best, memory, now) {
-            Step::Wait(None) => {}
-            Step::Wait(Some(at)) => self.look_again(service.id, at),
-            _ if self.writes.busy() => {
-                self.look_again(service.id, now.at + self.settings.pass_interval)
-            }
-            Step::Write(rollout) => {
-                self.write_own(membership::record::Kind::Rollout, service.id.0, &rollout, now);
-            }
-            Step::RollBack(reason) => {
-                if let Err(error) = self.write_rollback(service, &reason, now) {
-                    let text =
-                        format!("service {}: automatic rollback failed: {error}", service.name());
-                    self.out.push(Effect::Notice(Notice::Warning { text }));
-                }
-            }
-        }
     }
 
     /// Evens load out: a node that came back empty takes over, one by one, what others have too much of.
@@ -549,7 +521,7 @@ impl Node {
         for id in ids {
             let Some(spec) = self.services.get(id).and_then(Service::active) else { continue };
             let rolling = self.services.get(id).and_then(|s| s.rollout.as_ref());
-            if spec.mode != Mode::Replicated || rolling.is_some_and(rollout::Rollout::is_running) {
+            if spec.mode != Mode::Replicated || rolling.is_some_and(Rollout::is_running) {
                 continue;
             }
             let best = self.best_claims(id, spec, &cluster);

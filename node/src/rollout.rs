@@ -10,14 +10,18 @@
 
 use std::collections::BTreeMap;
 
-use membership::id::NodeId;
-use membership::time::{Instant, Millis, Now};
+use membership::id::{NodeId, ServiceId};
+use membership::member::MemberState;
+use membership::record::Kind;
+use membership::time::{Instant, Millis, Now, Wall};
 use serde::{Deserialize, Serialize};
 
-use crate::slot::{Claim, Phase, Slot, TemplateId};
+use crate::io::{Effect, Notice};
+use crate::node::Node;
+use crate::services::Service;
+use crate::slot::{Claim, Phase, Slot, TaskState, TaskStatus, TemplateId};
 use crate::spec::{FailureAction, ServiceSpec, UpdateConfig};
 use crate::views::UpdateStatus;
-use membership::time::Wall;
 
 /// How far a rollout has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +93,11 @@ impl Rollout {
         self.template == template.0 && (self.state.is_over() || self.permitted.contains(&slot))
     }
 
+    /// Whether a task is one that this rollout brought about, not one from before.
+    pub(crate) fn made(&self, task: &TaskStatus) -> bool {
+        task.template.0 == self.template && task.created.0 >= self.started_ms
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.state.is_running()
     }
@@ -120,11 +129,13 @@ pub(crate) enum Step {
     RollBack(String),
 }
 
-/// One look of the steward. `best` has the best claim of each wanted slot that anybody holds.
+/// One look of the steward. `best` has the best claim of each wanted slot that anybody holds; `ended` the
+/// latest task of this rollout that failed in a slot, as its holder tells it.
 pub(crate) fn steer(
     spec: &ServiceSpec,
     rollout: Option<&Rollout>,
     best: &BTreeMap<Slot, (NodeId, &Claim)>,
+    ended: impl Fn(Slot, NodeId) -> Option<TaskStatus>,
     memory: &mut Memory,
     now: Now,
 ) -> Step {
@@ -152,7 +163,7 @@ pub(crate) fn steer(
         .filter(|slot| best.get(slot).is_some_and(|(_, claim)| !(is_new(claim) && serves(claim))))
         .copied()
         .collect();
-    if let Some(step) = on_failures(rollout, config, best) {
+    if let Some(step) = on_failures(rollout, config, best, ended) {
         return step;
     }
     if working.is_empty() {
@@ -191,17 +202,24 @@ fn serves(claim: &Claim) -> bool {
     matches!(claim.phase, Phase::Ready | Phase::Complete)
 }
 
-/// Whether too many new tasks failed, and what the spec says to do then.
+/// Whether too many new tasks failed, and what the spec says to do then. A claim that tells of failures is
+/// not enough: they may be the old template's, and while an old task serves it is the one that is claimed.
 fn on_failures(
     rollout: &Rollout,
     config: UpdateConfig,
     best: &BTreeMap<Slot, (NodeId, &Claim)>,
+    ended: impl Fn(Slot, NodeId) -> Option<TaskStatus>,
 ) -> Option<Step> {
-    let failed: Vec<&Claim> = rollout
+    let failed: Vec<TaskStatus> = rollout
         .permitted
         .iter()
-        .filter_map(|slot| best.get(slot).map(|(_, claim)| *claim))
-        .filter(|claim| claim.failures > 0)
+        .filter_map(|slot| best.get(slot).map(|(node, claim)| (slot, node, claim)))
+        .filter(|(_, _, claim)| claim.failures > 0)
+        .filter_map(|(slot, node, claim)| {
+            let told = (rollout.made(&claim.task) && claim.task.error.is_some())
+                .then(|| claim.task.clone());
+            told.or_else(|| ended(*slot, *node))
+        })
         .collect();
     let first = failed.first()?;
     let total = best.len().max(1) as u64;
@@ -209,17 +227,17 @@ fn on_failures(
         return None;
     }
     let back = rollout.state.is_back();
-    let reason = first.task.error.clone().unwrap_or_else(|| "it did not become ready".to_owned());
+    let reason = first.error.clone().unwrap_or_else(|| "it did not become ready".to_owned());
     let text = format!(
         "{} paused due to failure or early termination of task {}: {reason}",
         if back { "rollback" } else { "update" },
-        first.task.id,
+        first.id,
     );
     match config.action {
         FailureAction::Continue => None,
         FailureAction::Rollback if !back => Some(Step::RollBack(format!(
             "update rolled back due to failure or early termination of task {}: {reason}",
-            first.task.id
+            first.id
         ))),
         FailureAction::Pause | FailureAction::Rollback => {
             let mut paused = rollout.clone();
@@ -244,4 +262,62 @@ fn finish(rollout: &Rollout, config: UpdateConfig, idle: Option<Instant>, now: N
     done.message = if back { "rollback completed" } else { "update completed" }.to_owned();
     done.completed_ms = Some(now.wall.0);
     Step::Write(done)
+}
+
+impl Node {
+    /// If this node is the service's steward: the next step of its rollout.
+    pub(crate) fn steward(&mut self, service: &Service, spec: &ServiceSpec, now: Now) {
+        let able = self
+            .members
+            .iter()
+            .filter(|(_, k)| k.belongs() && k.profile.is_some() && !k.is_settling())
+            .filter(|(_, k)| matches!(k.state, MemberState::Alive | MemberState::Draining))
+            .map(|(id, _)| id);
+        if placement::steward(service.id, able) != Some(self.me) || self.settling.on() {
+            return;
+        }
+        let cluster = self.refresh_cluster();
+        let owned = self.best_claims(service.id, spec, &cluster);
+        self.cluster = Some(cluster);
+        let best = owned.iter().map(|(slot, (node, claim))| (*slot, (*node, claim))).collect();
+        let mut memory = self.stewarding.remove(&service.id).unwrap_or_default();
+        let rollout = service.rollout.as_ref();
+        let ended = |slot, node| self.failed_in(rollout?, service.id, slot, node).cloned();
+        let step = steer(spec, rollout, &best, ended, &mut memory, now);
+        self.stewarding.insert(service.id, memory);
+        match step {
+            Step::Wait(None) => {}
+            Step::Wait(Some(at)) => self.look_again(service.id, at),
+            _ if self.writes.busy() => {
+                self.look_again(service.id, now.at + self.settings.pass_interval)
+            }
+            Step::Write(rollout) => {
+                self.write_own(Kind::Rollout, service.id.0, &rollout, now);
+            }
+            Step::RollBack(reason) => {
+                if let Err(error) = self.write_rollback(service, &reason, now) {
+                    let text =
+                        format!("service {}: automatic rollback failed: {error}", service.name());
+                    self.out.push(Effect::Notice(Notice::Warning { text }));
+                }
+            }
+        }
+    }
+
+    /// The latest task of a rollout that failed in a slot on a node, by what that node tells of ended tasks.
+    fn failed_in(
+        &self,
+        rollout: &Rollout,
+        service: ServiceId,
+        slot: Slot,
+        node: NodeId,
+    ) -> Option<&TaskStatus> {
+        let told = if node == self.me {
+            self.local.history.get(&service)
+        } else {
+            self.histories.get(&(service, node))
+        };
+        let failed = |t: &TaskStatus| matches!(t.state, TaskState::Failed | TaskState::Rejected);
+        told?.iter().find(|t| t.slot == slot && failed(t) && rollout.made(t))
+    }
 }
