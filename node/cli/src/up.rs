@@ -130,6 +130,7 @@ pub(crate) async fn run(flags: UpFlags) -> Outcome {
             tracing::info!("this node has left the cluster");
             Ok(())
         }
+        Err(error) if error.is_setting() => Err(Failure::usage(error.to_string())),
         Err(error) => Err(Failure::failed(error.to_string())),
     }
 }

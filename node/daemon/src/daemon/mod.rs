@@ -73,6 +73,13 @@ pub enum RunError {
     Api(#[from] BindError),
 }
 
+impl RunError {
+    /// Whether a setting is at fault, so that starting again without changing it is of no use.
+    pub fn is_setting(&self) -> bool {
+        matches!(self, Self::Enrol(error) if !matches!(error, EnrolError::File(_)))
+    }
+}
+
 /// How a node ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
