@@ -73,10 +73,7 @@ impl Node {
             Command::RemoveService { id } => self.remove_service(id, now),
             Command::UpdateNode { id, version, spec } => self.update_node(id, version, &spec, now),
             Command::RemoveNode { id } => self.remove_node(id, now),
-            Command::DismissConflict { id } => {
-                let record = self.draft(Kind::Conflict, id, None, now)?;
-                Ok((record.into_iter().collect(), done()))
-            }
+            Command::DismissConflict { id } => self.dismiss_conflict(id, now),
             Command::UpdateCluster { version, spec } => self.update_cluster(version, &spec, now),
             Command::Leave => Err(refused(Refused::Invalid, "leave is not a change of records")),
         }
@@ -239,6 +236,20 @@ impl Node {
             if self.registers.get(&key).is_some_and(|r| !r.is_tombstone()) {
                 records.extend(self.draft(kind, id.0, None, now)?);
             }
+        }
+        Ok((records, done()))
+    }
+
+    /// Drops a conflict from the list, and those about edits that its loser was built upon.
+    fn dismiss_conflict(&mut self, id: u128, now: Now) -> Outcome {
+        let open = self.registers.conflicts();
+        let Some(conflict) = open.into_iter().find(|c| c.id.id == id) else {
+            let text = "there is no such conflict (any more): `shoal conflicts ls` lists them";
+            return Err(refused(Refused::NotFound, text));
+        };
+        let mut records = Vec::new();
+        for key in std::iter::once(conflict.id).chain(conflict.covers) {
+            records.extend(self.draft(key.kind, key.id, None, now)?);
         }
         Ok((records, done()))
     }

@@ -78,6 +78,8 @@ pub struct Node {
     pub(crate) pending: BTreeMap<Place, String>,
     /// Since when less than a majority of the members could be reached.
     pub(crate) minority_since: Option<Instant>,
+    /// A new incarnation was asked for and has not come yet.
+    pub(crate) raising: bool,
     /// Whether operators were told that takeovers are held back.
     pub(crate) held_back: bool,
     pub(crate) connected: BTreeSet<NodeId>,
@@ -150,6 +152,7 @@ impl Node {
             stewarding: BTreeMap::new(),
             pending: BTreeMap::new(),
             minority_since: None,
+            raising: false,
             held_back: false,
             connected: BTreeSet::new(),
             profile: start.profile,
@@ -362,6 +365,13 @@ impl Node {
             self.publish_report(&report);
         }
         if self.detector.refute_needed() {
+            self.raise_incarnation();
+        }
+    }
+
+    /// Asks for a new incarnation, once until it has come: each costs a write.
+    pub(crate) fn raise_incarnation(&mut self) {
+        if !std::mem::replace(&mut self.raising, true) {
             self.out.push(Effect::RaiseIncarnation);
         }
     }

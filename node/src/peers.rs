@@ -196,7 +196,7 @@ impl Node {
                 self.facts.incarnation().0,
             );
             self.out.push(Effect::Notice(Notice::Warning { text }));
-            self.out.push(Effect::RaiseIncarnation);
+            self.raise_incarnation();
         }
     }
 

@@ -151,6 +151,7 @@ impl Node {
     }
 
     pub(crate) fn on_incarnation(&mut self, incarnation: Incarnation, now: Now) {
+        self.raising = false;
         self.facts.raise(incarnation);
         let facts = self.facts.republish();
         self.spread_facts(facts);

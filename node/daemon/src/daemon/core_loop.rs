@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use gossip::{FromGossip, GossipHandle, HostAnswer};
 use membership::id::Incarnation;
@@ -23,6 +24,9 @@ use crate::store::Store;
 /// Inputs that are handled before timers and other sources get their turn again.
 const BURST: usize = 64;
 
+/// The pause after a new incarnation could not be stored.
+const DRAW_AGAIN: Duration = Duration::from_secs(3);
+
 /// What the API asks of the loop.
 pub(crate) enum Request {
     Command(Command, oneshot::Sender<Result<Reply, CommandError>>),
@@ -41,7 +45,7 @@ impl std::fmt::Debug for Request {
 /// What comes back from the disk.
 enum FromStore {
     Persisted(PersistId, Result<(), String>),
-    Incarnation(Result<Incarnation, String>),
+    Incarnation(Incarnation),
 }
 
 pub(crate) struct CoreLoop {
@@ -160,12 +164,9 @@ impl CoreLoop {
                 }
                 self.put(Input::Persisted { id, result }, open);
             }
-            FromStore::Incarnation(Ok(incarnation)) => {
+            FromStore::Incarnation(incarnation) => {
                 self.gossip.set_incarnation(incarnation);
                 self.put(Input::Incarnation(incarnation), open);
-            }
-            FromStore::Incarnation(Err(reason)) => {
-                error!(%reason, "no new incarnation could be stored; peers go on believing what they believe of this node");
             }
         }
     }
@@ -188,7 +189,16 @@ impl CoreLoop {
         // The store draws above the time it is given.
         let wall = self.clocks.now().wall.max(Wall(above.0));
         tokio::spawn(async move {
-            let drawn = store.draw_incarnation(wall).await.map_err(|e| e.to_string());
+            // The core waits for it; a disk that is full now may not be in a moment.
+            let drawn = loop {
+                match store.draw_incarnation(wall).await {
+                    Ok(drawn) => break drawn,
+                    Err(error) => {
+                        error!(%error, "no new incarnation could be stored; peers go on believing what they believe of this node");
+                        tokio::time::sleep(DRAW_AGAIN).await;
+                    }
+                }
+            };
             let _ = answer.send(FromStore::Incarnation(drawn)).await;
         });
     }
