@@ -70,9 +70,12 @@ impl Cluster {
         let token_file = self.dir.path().join("token");
         for name in NAMES.iter().take(usize::from(count)) {
             let join = self.nodes.first().map(|first| (first.addr, token_file.as_path()));
-            let node = DemoNode::start(self.dir.path(), name, join, &self.stage.flags()).await?;
-            say(format!("  {name:<8} {}  unix://{}", node.addr, node.socket.display()))?;
-            self.nodes.push(node);
+            let flags = self.stage.flags();
+            self.nodes.push(DemoNode::spawn(self.dir.path(), name, join, &flags)?);
+            if let Some(node) = self.nodes.last_mut() {
+                node.until_ready().await?;
+                say(format!("  {name:<8} {}  unix://{}", node.addr, node.socket.display()))?;
+            }
             if self.nodes.len() == 1 {
                 self.remember(&token_file).await?;
             }

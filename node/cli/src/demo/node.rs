@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use crate::client::Client;
-use crate::exit::Failure;
+use crate::exit::{Failure, Outcome};
 
 /// How long a node may take to answer on its socket.
 const READY_TIME: Duration = Duration::from_secs(30);
@@ -45,8 +45,9 @@ pub(super) fn free_addr() -> Result<SocketAddr, Failure> {
 }
 
 impl DemoNode {
-    /// Starts it and waits until it answers.
-    pub(super) async fn start(
+    /// Starts the process. It is to be kept at once, so that whatever happens next it is ended and
+    /// waited for; [`Self::until_ready`] comes after.
+    pub(super) fn spawn(
         dir: &Path,
         name: &str,
         join: Option<(SocketAddr, &Path)>,
@@ -86,27 +87,26 @@ impl DemoNode {
             command.args(["--join", &member.to_string(), "--token-file"]).arg(token);
         }
         let child = command.spawn().map_err(|e| cannot("start the process", e))?;
-        let mut node =
-            Self { name: name.to_owned(), addr, socket, data_dir, log, child, id: String::new() };
-        let status = tokio::time::timeout(READY_TIME, node.ready()).await;
-        match status {
+        Ok(Self { name: name.to_owned(), addr, socket, data_dir, log, child, id: String::new() })
+    }
+
+    /// Waits until it answers, and learns its id.
+    pub(super) async fn until_ready(&mut self) -> Outcome {
+        let name = self.name.clone();
+        match tokio::time::timeout(READY_TIME, self.ready()).await {
             Ok(Ok(status)) => {
-                node.id = status["node"]["id"].as_str().unwrap_or_default().to_owned();
-                Ok(node)
+                self.id = status["node"]["id"].as_str().unwrap_or_default().to_owned();
+                Ok(())
             }
             Ok(Err(why)) => {
-                let said = node.last_words();
+                let said = self.last_words();
                 Err(Failure::failed(format!("the node {name} of the demo {why}:\n{said}")))
             }
-            Err(_) => {
-                // Not ours to leave behind.
-                let _ = node.child.kill().await;
-                let said = node.last_words();
-                Err(Failure::failed(format!(
-                    "the node {name} of the demo does not answer after {} s:\n{said}",
-                    READY_TIME.as_secs()
-                )))
-            }
+            Err(_) => Err(Failure::failed(format!(
+                "the node {name} of the demo does not answer after {} s:\n{}",
+                READY_TIME.as_secs(),
+                self.last_words()
+            ))),
         }
     }
 
