@@ -1,5 +1,7 @@
 //! What readers see: copies of the state in Docker's terms, made on demand.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use membership::id::{CellId, ClusterId, NodeId, ServiceId, TaskId};
@@ -123,11 +125,24 @@ impl Node {
             .histories
             .range((id, NodeId(0))..=(id, NodeId(u128::MAX)))
             .flat_map(|((_, node), ended)| ended.iter().map(|t| (*node, t)));
-        for (node, ended) in mine.chain(others).filter(|_| service.is_some()) {
-            // The last attempt of a slot is told twice while its holder waits to try again.
-            if !tasks[first..].iter().any(|t| t.status.id == ended.id) {
+        // The last attempt of a slot is told twice while its holder waits to try again.
+        let told: BTreeSet<TaskId> = tasks[first..].iter().map(|t| t.status.id).collect();
+        let mut ended: Vec<(NodeId, &TaskStatus)> = mine
+            .chain(others)
+            .filter(|(_, task)| service.is_some() && !told.contains(&task.id))
+            .collect();
+        // Each node keeps so many for a slot; of all together as many are shown, the newest.
+        ended.sort_by_key(|(_, task)| (task.slot, Reverse(task.created), task.id));
+        let mut shown = (None, 0);
+        for (node, task) in ended {
+            shown = if shown.0 == Some(task.slot) {
+                (shown.0, shown.1 + 1)
+            } else {
+                (Some(task.slot), 1)
+            };
+            if shown.1 <= self.settings.history {
                 let desired = DesiredState::Shutdown;
-                tasks.push(self.task_view(id, service, Some(node), ended.clone(), desired));
+                tasks.push(self.task_view(id, service, Some(node), task.clone(), desired));
             }
         }
     }

@@ -26,7 +26,7 @@ use node::{Node, Start};
 use placement::PLACEMENT_VERSION;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 pub use backend::LocalNode;
 pub use enrol::EnrolError;
@@ -71,6 +71,10 @@ pub enum RunError {
     Gossip(#[from] gossip::StartError),
     #[error(transparent)]
     Api(#[from] BindError),
+    #[error(
+        "the core ended unexpectedly ({0}): a fault of shoal's own. Its containers go on running; start shoal again and it adopts them"
+    )]
+    Core(String),
 }
 
 impl RunError {
@@ -174,19 +178,13 @@ pub async fn run(
     let serving = stop.child_token();
     let api = tokio::spawn(socket.serve(Arc::new(local.clone()), serving.clone()));
     ready(&local);
-    let ended = match core.await {
-        Ok(ended) => ended,
-        Err(error) => {
-            error!(%error, "the core ended unexpectedly; containers go on running, and the next start adopts them");
-            Ended::Stopped
-        }
-    };
+    let ended = core.await.map_err(|error| RunError::Core(error.to_string()));
     serving.cancel();
     if let Err(error) = api.await {
         warn!(%error, "the API ended unexpectedly");
     }
     gossip.shutdown(GOODBYE).await;
-    Ok(ended)
+    ended
 }
 
 fn start_runtime(
