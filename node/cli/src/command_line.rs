@@ -4,6 +4,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::exit::Outcome;
+use crate::output::say;
 use crate::service::{self, ServiceCommand};
 use crate::{conflicts, demo, host, leave, nodes, status, token, up};
 
@@ -79,8 +80,9 @@ pub(crate) async fn run(line: Shoal) -> Outcome {
         Command::Conflicts(command) => conflicts::run(&client()?, command).await,
         Command::Completion { shell } => {
             let mut command = Shoal::command();
-            clap_complete::generate(shell, &mut command, "shoal", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "shoal", &mut script);
+            say(String::from_utf8_lossy(&script).trim_end())
         }
     }
 }

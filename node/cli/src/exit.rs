@@ -15,6 +15,9 @@ use crate::client::ClientError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
+    /// Whoever read our output has gone away (`| head`): an end, not a failure, and nothing is said.
+    /// It is passed up like a failure so that whatever was started is ended first.
+    ReaderGone,
     Failed,
     Usage,
     NotConverged,
@@ -24,6 +27,7 @@ pub(crate) enum Code {
 impl From<Code> for ExitCode {
     fn from(code: Code) -> Self {
         Self::from(match code {
+            Code::ReaderGone => 0,
             Code::Failed => 1,
             Code::Usage => 2,
             Code::NotConverged => 3,
@@ -46,6 +50,16 @@ impl Failure {
 
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::new(Code::Failed, message)
+    }
+
+    /// From writing to standard output.
+    pub(crate) fn of_output(error: &std::io::Error) -> Self {
+        let code = if error.kind() == std::io::ErrorKind::BrokenPipe {
+            Code::ReaderGone
+        } else {
+            Code::Failed
+        };
+        Self::new(code, format!("cannot write the output: {error}"))
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {

@@ -35,7 +35,9 @@ fn main() -> ExitCode {
     match runtime.block_on(command_line::run(line)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            output::note(format!("shoal: {failure}"));
+            if failure.code != exit::Code::ReaderGone {
+                output::note(format!("shoal: {failure}"));
+            }
             ExitCode::from(failure.code)
         }
     }

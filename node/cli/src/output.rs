@@ -17,14 +17,9 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Prints a line. A reader that has gone away (`| head`) ends the program quietly.
+/// Prints a line.
 pub(crate) fn say(line: impl AsRef<str>) -> Outcome {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{}", line.as_ref()) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(error) => Err(Failure::failed(format!("cannot write the output: {error}"))),
-    }
+    writeln!(io::stdout().lock(), "{}", line.as_ref()).map_err(|e| Failure::of_output(&e))
 }
 
 /// A remark beside the output.

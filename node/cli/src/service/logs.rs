@@ -145,11 +145,7 @@ fn write(stream: u8, bytes: &[u8]) -> Outcome {
         let mut out = std::io::stdout().lock();
         out.write_all(bytes).and_then(|()| out.flush())
     };
-    match result {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(error) => Err(Failure::failed(format!("cannot write the output: {error}"))),
-        Ok(()) => Ok(()),
-    }
+    result.map_err(|error| Failure::of_output(&error))
 }
 
 /// Puts `web.3@host | ` in front of lines. Names are asked for once and remembered.

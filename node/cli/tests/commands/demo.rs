@@ -92,6 +92,20 @@ async fn interrupted_at_any_time_it_cleans_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_cleans_up_when_nobody_reads_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = demo(dir.path()).spawn().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(said.next_line().await.unwrap().unwrap().starts_with("Starting"));
+    // As `shoal demo | head -1` does.
+    drop(said);
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+    assert!(status.success(), "{status}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert_eq!(left_in(dir.path()), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_docker_it_says_why_it_uses_processes() {
     let shoal = env!("CARGO_BIN_EXE_shoal");
     let refused =
