@@ -121,6 +121,12 @@ impl Facts {
         Heard::New
     }
 
+    /// Something that the member said in an earlier incarnation than this still stands.
+    pub(crate) fn has_earlier(&self, owner: NodeId, incarnation: Incarnation) -> bool {
+        let owned = self.by_owner.get(&owner);
+        owned.into_iter().flat_map(BTreeMap::values).any(|f| f.incarnation < incarnation)
+    }
+
     /// The member has settled in this incarnation: what it said in earlier ones and has not said again
     /// is no longer true. Answers the keys that fall away.
     pub(crate) fn settled(&mut self, owner: NodeId, incarnation: Incarnation) -> Vec<FactKey> {

@@ -78,6 +78,8 @@ pub struct Node {
     pub(crate) pending: BTreeMap<Place, String>,
     /// Since when less than a majority of the members could be reached.
     pub(crate) minority_since: Option<Instant>,
+    /// Members that have settled anew, and when what they said before is forgotten.
+    pub(crate) forgetting: BTreeMap<NodeId, (Incarnation, Instant)>,
     /// A new incarnation was asked for and has not come yet.
     pub(crate) raising: bool,
     /// Whether operators were told that takeovers are held back.
@@ -152,6 +154,7 @@ impl Node {
             stewarding: BTreeMap::new(),
             pending: BTreeMap::new(),
             minority_since: None,
+            forgetting: BTreeMap::new(),
             raising: false,
             held_back: false,
             connected: BTreeSet::new(),
@@ -237,6 +240,7 @@ impl Node {
             .chain(self.writes.next_wake())
             .chain(self.settling.next_wake())
             .chain(self.timers.look_again.values().copied())
+            .chain(self.forgetting.values().map(|(_, at)| *at))
             .chain(self.leaving.as_ref().map(|l| l.look_at))
             .min()
             .unwrap_or(pass_due)
@@ -490,6 +494,7 @@ impl Node {
     }
 
     fn regular(&mut self, now: Now) {
+        self.forget_earlier(now);
         if now.at >= self.timers.sync {
             self.timers.sync = now.at + self.settings.sync_interval;
             self.start_sync();

@@ -28,6 +28,9 @@ use crate::writes::{Batch, Origin, name_of};
 const DIRECT: usize = 16;
 /// To how many members news goes first in larger clusters, and to how many each passes it on.
 const FANOUT: usize = 4;
+/// How many staggers a member that has settled in a new incarnation gets to say its claims again before
+/// those of its earlier life are forgotten: time for a lost push and for the gossip that repairs it.
+const FORGET_AFTER_STAGGERS: u64 = 4;
 /// How many facts go into one message.
 const FACTS_PER_MESSAGE: usize = 64;
 
@@ -263,17 +266,38 @@ impl Node {
             self.cluster = None;
             self.dirty.extend(self.services.ids());
         }
-        if settled {
+        if settled && self.facts.has_earlier(owner, incarnation) {
+            let at = now.at + self.settings.stagger * FORGET_AFTER_STAGGERS;
+            let due = self.forgetting.entry(owner).or_insert((incarnation, at));
+            if due.0 < incarnation {
+                *due = (incarnation, at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of what members said in earlier incarnations and have not said again. Not at once: the
+    /// fact that it has settled is small and overtakes its claims, which are not, and a member whose
+    /// claims are missing for a moment looks as if it had lost everything it runs.
+    pub(crate) fn forget_earlier(&mut self, now: Now) {
+        let due: Vec<NodeId> = self
+            .forgetting
+            .iter()
+            .filter(|(_, (_, at))| *at <= now.at)
+            .map(|(id, _)| *id)
+            .collect();
+        for owner in due {
+            let Some((incarnation, _)) = self.forgetting.remove(&owner) else { continue };
             for key in self.facts.settled(owner, incarnation) {
                 if let Ok(Some(service)) = self.claims.apply(owner, key, None) {
                     self.dirty.insert(service);
+                    self.cluster = None;
                 }
                 if let FactKey::History { service } = key {
                     self.histories.remove(&(service, owner));
                 }
             }
         }
-        Ok(())
     }
 
     fn take_history(
