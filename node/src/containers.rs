@@ -93,6 +93,12 @@ impl Local {
             self.push_stops(now.at);
             return;
         }
+        // An engine that had been given up carried the first order out after all: the task runs, and
+        // only the repeated order failed (its name is taken, by itself).
+        let runs = |run: &mut Run| matches!(run.stage, Stage::Warming | Stage::Ready);
+        if self.run_mut(place, task).is_some_and(runs) {
+            return;
+        }
         if why == StartFailure::EngineUnavailable {
             if let Some(run) = self.run_mut(place, task) {
                 run.stage = Stage::Queued;
@@ -297,6 +303,14 @@ impl Local {
         for task in lost {
             self.removed(task, services, now);
         }
+        // Of two containers of one slot the one that is wanted now is adopted: the other is most likely
+        // being stopped by an order of the process before this one.
+        let mut found = found;
+        found.sort_by_key(|f| {
+            let spec = services.get(f.service).and_then(Service::active);
+            let current = spec.is_some_and(|spec| spec.template == f.template);
+            std::cmp::Reverse((current, f.created, f.task))
+        });
         for found in &found {
             let stopped_since = self.gone.get(&found.task).is_some_and(|gone| *gone >= asked);
             if !stopped_since {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use membership::id::{NodeId, ServiceId};
 use membership::member::MemberState;
-use membership::record::{Kind, Record};
+use membership::record::{Key, Kind, Record};
 use membership::time::Now;
 use rand::RngExt;
 use serde_json::Value;
@@ -46,10 +46,20 @@ impl Node {
             self.begin_leave(id, now);
             return;
         }
+        let subject = subject_of(&command);
         match self.drafts(command, now) {
             Err(error) => self.out.push(Effect::Reply { id, result: Err(error) }),
             Ok((records, reply)) if records.is_empty() => {
-                self.out.push(Effect::Reply { id, result: Ok(reply) });
+                // It changes nothing, but it may repeat what no second disk has confirmed yet: what
+                // stands is confirmed again before it is acknowledged.
+                let standing =
+                    subject.into_iter().filter_map(|key| self.registers.get(&key)).cloned();
+                let records: Vec<Record> = standing.collect();
+                if records.is_empty() {
+                    self.out.push(Effect::Reply { id, result: Ok(reply) });
+                    return;
+                }
+                self.writes.push(Batch { records, origin: Origin::Command { id, reply } });
             }
             Ok((records, reply)) => {
                 self.writes.push(Batch { records, origin: Origin::Command { id, reply } });
@@ -232,7 +242,7 @@ impl Node {
         }
         let mut records = Vec::new();
         for kind in [Kind::Service, Kind::Scale, Kind::Rollout] {
-            let key = membership::record::Key { kind, id: id.0 };
+            let key = Key { kind, id: id.0 };
             if self.registers.get(&key).is_some_and(|r| !r.is_tombstone()) {
                 records.extend(self.draft(kind, id.0, None, now)?);
             }
@@ -287,7 +297,7 @@ impl Node {
     }
 
     fn update_cluster(&mut self, version: u64, spec: &Value, now: Now) -> Outcome {
-        let key = membership::record::Key { kind: Kind::Cluster, id: 0 };
+        let key = Key { kind: Kind::Cluster, id: 0 };
         let present = self.registers.get(&key).map_or(0, |r| r.stamp.index());
         if version != present {
             return Err(refused(Refused::OutOfSequence, "update out of sequence"));
@@ -298,10 +308,24 @@ impl Node {
 
     /// The cluster's settings as stored, with their version.
     pub fn cluster_spec(&self) -> (u64, Option<Arc<Value>>) {
-        let key = membership::record::Key { kind: Kind::Cluster, id: 0 };
+        let key = Key { kind: Kind::Cluster, id: 0 };
         let record = self.registers.get(&key);
         let spec =
             record.and_then(|r| r.body.as_deref()).and_then(|b| serde_json::from_slice(b).ok());
         (record.map_or(0, |r| r.stamp.index()), spec.map(Arc::new))
     }
+}
+
+/// The registers that a command may write, as far as they can be told before it is carried out.
+fn subject_of(command: &Command) -> Vec<Key> {
+    let (id, kinds): (u128, &[Kind]) = match command {
+        Command::UpdateService { id, .. }
+        | Command::RollbackService { id, .. }
+        | Command::RemoveService { id } => (id.0, &[Kind::Service, Kind::Scale, Kind::Rollout]),
+        Command::UpdateNode { id, .. } => (id.0, &[Kind::NodeSettings]),
+        Command::RemoveNode { id } => (id.0, &[Kind::Admission]),
+        Command::DismissConflict { id } => (*id, &[Kind::Conflict]),
+        Command::CreateService { .. } | Command::Leave | Command::UpdateCluster { .. } => (0, &[]),
+    };
+    kinds.iter().map(|kind| Key { kind: *kind, id }).collect()
 }

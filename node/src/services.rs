@@ -177,7 +177,10 @@ fn read_service(
     }
     let rollout = rollout
         .and_then(|r| r.body.as_deref())
-        .and_then(|bytes| serde_json::from_slice::<Rollout>(bytes).ok());
+        .and_then(|bytes| serde_json::from_slice::<Rollout>(bytes).ok())
+        // A steward that had not heard of this spec yet may have written about the one before: that
+        // would be shown, and waited for, for ever.
+        .filter(|rollout| spec.as_ref().is_ok_and(|spec| spec.template.0 == rollout.template));
     Some(Service {
         id,
         created: Stamp { ms: body.created_ms, counter: body.created_counter },
