@@ -82,8 +82,9 @@ impl Chance {
     /// of a uniform draw), as image pulls, disk syncs and queueing delays have.
     pub fn tailed(&mut self, low: Span, high: Span) -> Span {
         let u = self.below(1 << 20);
-        let cubed = (u * u >> 20) * u >> 20;
-        Span(low.0 + ((high.0.saturating_sub(low.0)) * cubed >> 20))
+        let cubed = (((u * u) >> 20) * u) >> 20;
+        let width = high.0.saturating_sub(low.0);
+        Span(low.0 + ((width * cubed) >> 20))
     }
 }
 

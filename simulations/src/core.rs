@@ -6,13 +6,14 @@
 use membership::time::{Instant, Now};
 use node::Node;
 use node::io::{Effect, Input};
-use node::views::{ConflictView, MemberView, ServiceView};
+use node::views::{ConflictView, MemberView, ServiceView, TaskView};
 
 pub trait Core: std::fmt::Debug {
     fn handle(&mut self, now: Now, input: Input) -> Vec<Effect>;
     fn next_wake(&self) -> Instant;
     fn services(&self) -> Vec<ServiceView>;
     fn members(&self) -> Vec<MemberView>;
+    fn tasks(&self) -> Vec<TaskView>;
     fn conflicts(&self) -> Vec<ConflictView>;
 }
 
@@ -31,6 +32,10 @@ impl Core for Node {
 
     fn members(&self) -> Vec<MemberView> {
         Self::members(self)
+    }
+
+    fn tasks(&self) -> Vec<TaskView> {
+        Self::tasks(self)
     }
 
     fn conflicts(&self) -> Vec<ConflictView> {

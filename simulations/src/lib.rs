@@ -24,6 +24,7 @@ pub mod operators;
 pub mod outage;
 pub mod queue;
 pub mod run;
+pub mod script;
 pub mod seen;
 pub mod time;
 pub mod trace;

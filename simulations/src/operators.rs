@@ -73,25 +73,38 @@ impl Operators {
         CommandNo(self.next)
     }
 
-    fn send(&mut self, world: &mut World, host: HostIx, asked: Asked, command: Command) {
+    fn send(
+        &mut self,
+        world: &mut World,
+        host: HostIx,
+        asked: Asked,
+        command: Command,
+    ) -> CommandNo {
         let number = self.number(asked);
         world.command(host, number, command);
+        number
     }
 
     /// Creates a service on a host, whatever it is.
-    pub fn create(&mut self, world: &mut World, host: HostIx, spec: Value) {
+    pub fn create(&mut self, world: &mut World, host: HostIx, spec: Value) -> CommandNo {
         let name = spec["Name"].as_str().unwrap_or_default().to_owned();
-        self.send(world, host, Asked::Create { name }, Command::CreateService { spec });
+        self.send(world, host, Asked::Create { name }, Command::CreateService { spec })
     }
 
     /// Scales a service as the docker CLI does: reads it, changes the number, writes it back.
-    pub fn scale(&mut self, world: &mut World, host: HostIx, id: ServiceId, replicas: u64) {
-        let Some((version, mut spec)) = read(world, host, id) else { return };
+    pub fn scale(
+        &mut self,
+        world: &mut World,
+        host: HostIx,
+        id: ServiceId,
+        replicas: u64,
+    ) -> Option<CommandNo> {
+        let (version, mut spec) = read(world, host, id)?;
         if spec["Mode"]["Replicated"].is_null() {
-            return;
+            return None;
         }
         spec["Mode"] = json!({ "Replicated": { "Replicas": replicas } });
-        self.send(world, host, Asked::Other, Command::UpdateService { id, version, spec });
+        Some(self.send(world, host, Asked::Other, Command::UpdateService { id, version, spec }))
     }
 
     pub fn update(
@@ -100,15 +113,15 @@ impl Operators {
         host: HostIx,
         id: ServiceId,
         change: impl FnOnce(&mut Value),
-    ) {
-        let Some((version, mut spec)) = read(world, host, id) else { return };
+    ) -> Option<CommandNo> {
+        let (version, mut spec) = read(world, host, id)?;
         change(&mut spec);
-        self.send(world, host, Asked::Other, Command::UpdateService { id, version, spec });
+        Some(self.send(world, host, Asked::Other, Command::UpdateService { id, version, spec }))
     }
 
-    pub fn remove(&mut self, world: &mut World, host: HostIx, id: ServiceId) {
+    pub fn remove(&mut self, world: &mut World, host: HostIx, id: ServiceId) -> CommandNo {
         self.services.retain(|known| *known != id);
-        self.send(world, host, Asked::Remove { id }, Command::RemoveService { id });
+        self.send(world, host, Asked::Remove { id }, Command::RemoveService { id })
     }
 
     /// Sets the availability of a node: active, pause or drain.
@@ -118,15 +131,12 @@ impl Operators {
         host: HostIx,
         id: NodeId,
         availability: &str,
-    ) {
-        let members = world.hosts[host.i()].process.as_ref().map(|process| process.core.members());
-        let Some(member) = members.into_iter().flatten().find(|member| member.id == id) else {
-            return;
-        };
+    ) -> Option<CommandNo> {
+        let member = Self::members(world, host).into_iter().find(|member| member.id == id)?;
         let spec =
             json!({ "Role": member.role, "Labels": member.labels, "Availability": availability });
         let command = Command::UpdateNode { id, version: member.version, spec };
-        self.send(world, host, Asked::Other, command);
+        Some(self.send(world, host, Asked::Other, command))
     }
 
     fn members(world: &World, host: HostIx) -> Vec<MemberView> {
@@ -178,7 +188,9 @@ impl Operators {
                     spec["TaskTemplate"]["ContainerSpec"]["Env"] = json!([format!("V={tag}")]);
                 });
             }
-            (8, Some(id)) => self.remove(world, host, id),
+            (8, Some(id)) => {
+                self.remove(world, host, id);
+            }
             (9, _) => self.drain_or_not(world, host),
             _ => {}
         }

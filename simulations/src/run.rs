@@ -6,6 +6,7 @@ mod liveness;
 use std::collections::BTreeMap;
 
 use membership::member::Resources;
+use node::command::{CommandError, Reply};
 
 use crate::chance::{Chance, Stream};
 use crate::checks::{Checks, Violation};
@@ -16,7 +17,7 @@ use crate::figures::Figures;
 use crate::gossip::Pace;
 use crate::host::HostSpec;
 use crate::links::{HostIx, Quality};
-use crate::operators::Operators;
+use crate::operators::{CommandNo, Operators};
 use crate::seen::Seen;
 use crate::time::{At, Span};
 use crate::world::{Maker, Traffic, World, WorldSpec};
@@ -94,6 +95,8 @@ pub struct Run {
     pub checks: Checks,
     pub figures: Figures,
     pub operators: Operators,
+    /// Answers to all commands, until somebody takes them.
+    pub answers: BTreeMap<CommandNo, Result<Reply, CommandError>>,
     seed: u64,
     todo: BTreeMap<u64, Todo>,
     next_todo: u64,
@@ -123,6 +126,7 @@ impl Run {
             checks: Checks::default(),
             figures: Figures::default(),
             operators: Operators::new(operators, spec.most_services, spec.most_replicas),
+            answers: BTreeMap::new(),
             seed: spec.seed,
             todo: BTreeMap::new(),
             next_todo: 0,
@@ -219,6 +223,7 @@ impl Run {
             if let Some(service) = self.operators.hear(&replied) {
                 self.checks.see(self.world.now, &Seen::Removed { service });
             }
+            self.answers.insert(replied.command, replied.result);
         }
     }
 

@@ -81,6 +81,7 @@ pub enum Seen {
     GivesUp {
         host: HostIx,
         task: TaskId,
+        view: Option<OwnView>,
     },
     /// A node published its claim on a slot.
     Claim {

@@ -91,10 +91,10 @@ impl Default for Checks {
                 Box::new(make_before_break::MakeBeforeBreak::default()),
                 Box::new(durable::Durable::default()),
                 Box::new(rising::Rising::default()),
-                Box::new(capacity::Capacity::default()),
+                Box::new(capacity::Capacity),
                 Box::new(minority::Minority::default()),
                 Box::new(removed::Removed::default()),
-                Box::new(silence::Silence::default()),
+                Box::new(silence::Silence),
                 Box::new(verdicts::Verdicts::default()),
             ],
         }

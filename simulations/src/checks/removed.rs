@@ -23,14 +23,12 @@ impl Check for Removed {
             Seen::Removed { service } => {
                 self.removed.insert(*service);
             }
-            Seen::Start { host, place, .. } if self.removed.contains(&place.service) => {
-                if picture.healed.is_some_and(|healed| at.since(healed) > NEWS) {
-                    found.push(
-                        at,
-                        "removed",
-                        format!("{host} starts {} of a removed service", ShortPlace(*place)),
-                    );
-                }
+            Seen::Start { host, place, .. }
+                if self.removed.contains(&place.service)
+                    && picture.healed.is_some_and(|healed| at.since(healed) > NEWS) =>
+            {
+                let text = format!("{host} starts {} of a removed service", ShortPlace(*place));
+                found.push(at, "removed", text);
             }
             _ => {}
         }

@@ -27,7 +27,7 @@ impl Check for Verdicts {
             Seen::ProcessGone { host } => self.up_since.retain(|_, (of, _)| of != host),
             Seen::Verdict { host, about, to: MemberState::Down } => {
                 let Some((target, since)) = self.up_since.get(about) else { return };
-                let same_part = picture.part.get(host).is_some()
+                let same_part = picture.part.contains_key(host)
                     && picture.part.get(host) == picture.part.get(target);
                 let calm_since = picture.disturbed.max(picture.parts_since).max(*since);
                 if same_part && at.since(calm_since) > ECHO {

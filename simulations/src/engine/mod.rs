@@ -482,6 +482,11 @@ impl Engine {
                 out.inputs.push((job.boot, Input::Done { id: job.action_id, result }));
             }
         }
+        // A stop that was under way ends with the engine that carried it out.
+        for container in self.containers.values_mut().filter(|container| container.is_running()) {
+            container.stopping = false;
+            container.note(out);
+        }
         if containers_too {
             let all: Vec<String> = self.containers.keys().cloned().collect();
             all.iter().for_each(|container| self.exits(container, None, 137, chance, out));

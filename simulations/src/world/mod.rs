@@ -119,6 +119,7 @@ pub enum Event {
 }
 
 /// What makes the core of a process that starts.
+#[derive(Debug)]
 pub struct StartArgs {
     pub host: HostIx,
     pub id: NodeId,
@@ -186,8 +187,9 @@ pub struct World {
     maker: Maker,
     /// Claims as last published: the trace tells only of changes.
     claims: BTreeMap<(HostIx, node::slot::Place), (node::slot::Epoch, node::slot::Phase)>,
-    /// What each command made its node write.
-    commands: BTreeMap<CommandNo, Vec<RecordName>>,
+    /// Commands that wait for their answer: where, the id of what they are about (0 for a create), and
+    /// what that node's disk held about it when they came.
+    commands: BTreeMap<CommandNo, (HostIx, u128, Vec<RecordName>)>,
 }
 
 impl std::fmt::Debug for World {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use membership::member::{MemberState, Profile};
 use membership::message::Message;
+use membership::record::{Key, Kind};
 use membership::time::Wall;
 use membership::wire;
-use node::command::Command;
+use node::command::{Command, CommandError, Reply};
 use node::io::{CommandId, Effect, Input, Notice};
 use node::runtime::RuntimeAction;
 use node::slot::{ClaimPart, Place, TaskState};
@@ -55,7 +56,7 @@ impl World {
         self.plan_dials(ix, Span::ms(5));
         let after = self.chances.hosts.span(Span::ms(1), Span::ms(50));
         self.later(after, Event::Attach { host: ix, boot });
-        self.take_effects(ix, effects, None);
+        self.take_effects(ix, effects);
         self.connectivity_changed();
     }
 
@@ -70,6 +71,8 @@ impl World {
         if !self.hosts[ix.i()].acts() {
             return false;
         }
+        let subject = subject_of(&command);
+        self.commands.insert(number, (ix, subject, self.held_about(ix, subject)));
         self.feed(ix, Input::Command { id: CommandId(number.0), command });
         true
     }
@@ -179,22 +182,11 @@ impl World {
             }
             other => self.trace.note(self.now, true, format_args!("{ix} <- {}", ShortInput(other))),
         }
-        let command = match &input {
-            Input::Command { id, .. } => Some(CommandNo(id.0)),
-            _ => None,
-        };
         let effects = process.core.handle(now, input);
-        self.take_effects(ix, effects, command);
+        self.take_effects(ix, effects);
     }
 
-    fn take_effects(&mut self, ix: HostIx, effects: Vec<Effect>, command: Option<CommandNo>) {
-        if let Some(number) = command {
-            let written = effects.iter().filter_map(|effect| match effect {
-                Effect::Persist { records, .. } => Some(records.iter().map(record_name)),
-                _ => None,
-            });
-            self.commands.insert(number, written.flatten().collect());
-        }
+    fn take_effects(&mut self, ix: HostIx, effects: Vec<Effect>) {
         self.observe(ix, &effects);
         if let Some(process) = self.hosts[ix.i()].process.as_mut() {
             process.outbox.extend(effects);
@@ -205,7 +197,13 @@ impl World {
 
     /// Tells the checks what a core has decided, with what it believed when it did.
     fn observe(&mut self, ix: HostIx, effects: &[Effect]) {
-        let acts = effects.iter().any(|effect| matches!(effect, Effect::Runtime { .. }));
+        let acts = effects.iter().any(|effect| {
+            matches!(
+                effect,
+                Effect::Runtime { .. }
+                    | Effect::Notice(Notice::Task { state: TaskState::Shutdown, .. })
+            )
+        });
         let views = if acts { self.own_views(ix) } else { BTreeMap::new() };
         for effect in effects {
             match effect {
@@ -244,7 +242,10 @@ impl World {
                             self.seen.push(Seen::Verdict { host: ix, about: *id, to: *to });
                         }
                         Notice::Task { task, state: TaskState::Shutdown, .. } => {
-                            self.seen.push(Seen::GivesUp { host: ix, task: *task });
+                            let place =
+                                self.hosts[ix.i()].engine.containers().find(|c| c.task == *task);
+                            let view = place.and_then(|c| views.get(&c.service).cloned());
+                            self.seen.push(Seen::GivesUp { host: ix, task: *task, view });
                         }
                         _ => {}
                     }
@@ -331,7 +332,8 @@ impl World {
                 let spec = ServiceSpec::parse(&view.spec).ok()?;
                 let own = OwnView {
                     draining,
-                    desired: view.desired,
+                    // Another service bears its name: nothing of it is wanted for the time being.
+                    desired: if view.shadowed_by.is_some() { 0 } else { view.desired },
                     global: spec.mode == Mode::Global,
                     partition: spec.partition,
                     stop_first: !spec.update.start_first || !spec.host_ports.is_empty(),
@@ -423,13 +425,8 @@ impl World {
         }
     }
 
-    fn reply(
-        &mut self,
-        ix: HostIx,
-        command: CommandNo,
-        result: Result<node::command::Reply, node::command::CommandError>,
-    ) {
-        let records = self.commands.remove(&command).unwrap_or_default();
+    fn reply(&mut self, ix: HostIx, command: CommandNo, result: Result<Reply, CommandError>) {
+        let records = self.acknowledged(ix, command, &result);
         self.trace.note(self.now, true, format_args!("{ix} replies {} {result:?}", command.0));
         if result.is_ok() {
             let alive = self.hosts[ix.i()].process.as_ref().map_or(0, |process| {
@@ -439,6 +436,39 @@ impl World {
             self.seen.push(Seen::Acked { host: ix, command, records, alive });
         }
         self.replies.push(Replied { host: ix, command, result });
+    }
+
+    /// The records that an answer speaks of: what is new on the node's disk about the subject of the
+    /// command, or all of it when the command found everything as it wants it. Nothing when it has another command about it under way, whose records cannot be told
+    /// from these.
+    fn acknowledged(
+        &mut self,
+        ix: HostIx,
+        command: CommandNo,
+        result: &Result<Reply, CommandError>,
+    ) -> Vec<RecordName> {
+        let Some((_, subject, before)) = self.commands.remove(&command) else { return Vec::new() };
+        let subject = match result {
+            Ok(Reply::Created { id, .. }) => id.0,
+            _ => subject,
+        };
+        if self.commands.values().any(|(host, other, _)| *host == ix && *other == subject) {
+            return Vec::new();
+        }
+        let held = self.held_about(ix, subject);
+        let new: Vec<RecordName> =
+            held.iter().filter(|name| !before.contains(name)).copied().collect();
+        if new.is_empty() { held } else { new }
+    }
+
+    fn held_about(&self, ix: HostIx, subject: u128) -> Vec<RecordName> {
+        let disk = &self.hosts[ix.i()].disk;
+        let kinds = [Kind::Service, Kind::Scale, Kind::NodeSettings];
+        let held = kinds.map(|kind| Key { kind, id: subject }).into_iter().filter_map(|key| {
+            let (stamp, writer) = disk.holds(&key)?;
+            Some((key, stamp, writer))
+        });
+        held.collect()
     }
 
     /// The process is gone, without a word. A write that was under way may have reached the disk.
@@ -455,10 +485,23 @@ impl World {
             });
         }
         host.engine.detach(&mut self.chances.engines);
+        self.commands.retain(|_, (host, ..)| *host != ix);
         self.carrier.stop(ix);
         self.trace.note(self.now, true, format_args!("{ix} process ends"));
         self.seen.push(Seen::ProcessGone { host: ix });
         self.connectivity_changed();
+    }
+}
+
+/// The id of the service or node that a command is about.
+fn subject_of(command: &Command) -> u128 {
+    match command {
+        Command::UpdateService { id, .. }
+        | Command::RollbackService { id, .. }
+        | Command::RemoveService { id } => id.0,
+        Command::UpdateNode { id, .. } | Command::RemoveNode { id } => id.0,
+        Command::DismissConflict { id } => *id,
+        Command::CreateService { .. } | Command::Leave | Command::UpdateCluster { .. } => 0,
     }
 }
 

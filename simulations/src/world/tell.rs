@@ -14,6 +14,7 @@ fn first(id: impl fmt::Display) -> String {
     id.to_string().chars().take(6).collect()
 }
 
+#[derive(Debug)]
 pub struct ShortPlace(pub Place);
 
 impl fmt::Display for ShortPlace {
@@ -26,6 +27,7 @@ impl fmt::Display for ShortPlace {
     }
 }
 
+#[derive(Debug)]
 pub struct ShortTask(pub TaskId);
 
 impl fmt::Display for ShortTask {
@@ -34,6 +36,7 @@ impl fmt::Display for ShortTask {
     }
 }
 
+#[derive(Debug)]
 pub struct ShortFound<'a>(pub &'a Found);
 
 impl fmt::Display for ShortFound<'_> {
@@ -44,6 +47,7 @@ impl fmt::Display for ShortFound<'_> {
     }
 }
 
+#[derive(Debug)]
 pub struct ShortInput<'a>(pub &'a Input);
 
 impl fmt::Display for ShortInput<'_> {
@@ -74,6 +78,7 @@ impl fmt::Display for ShortInput<'_> {
     }
 }
 
+#[derive(Debug)]
 pub struct ShortAction<'a>(pub &'a RuntimeAction);
 
 impl fmt::Display for ShortAction<'_> {
@@ -100,6 +105,7 @@ impl fmt::Display for ShortAction<'_> {
     }
 }
 
+#[derive(Debug)]
 pub struct ShortNotice<'a>(pub &'a Notice);
 
 impl fmt::Display for ShortNotice<'_> {
@@ -117,6 +123,7 @@ impl fmt::Display for ShortNotice<'_> {
     }
 }
 
+#[derive(Debug)]
 pub struct ShortRecords<'a>(pub &'a [Record]);
 
 impl fmt::Display for ShortRecords<'_> {

@@ -1,0 +1,97 @@
+//! Where replicas lie: evenly, within what hosts hold, where constraints allow, away from drained hosts.
+
+use node::slot::TaskState;
+use serde_json::json;
+use simulations::operators::service;
+use simulations::run::RunSpec;
+use simulations::script::{Script, h};
+
+#[test]
+fn replicas_over_equal_hosts_differ_by_at_most_one_for_every_count() {
+    let mut script = Script::of(21, 5);
+    let web = script.create_web(1);
+    for replicas in [2, 3, 4, 5, 6, 7, 11, 13, 16, 24, 25, 26, 49, 50, 20, 9, 8, 1] {
+        script.scale(h(replicas as u32 % 5), web, replicas).expect("scaled");
+        script.wait("scaled, once each", 60, |script| {
+            script.counts(web).iter().sum::<usize>() == replicas as usize && script.whole().is_ok()
+        });
+        script.wait("even", 120, |script| script.run.even().is_ok() && script.whole().is_ok());
+    }
+    script.done();
+}
+
+#[test]
+fn what_does_not_fit_is_pending_with_the_reason_and_runs_when_there_is_room() {
+    let mut script = Script::of(22, 3);
+    let mut spec = service("big", "sim/web", 7);
+    // Each host holds 8 cores: two of these.
+    spec["TaskTemplate"]["Resources"] =
+        json!({ "Reservations": { "NanoCPUs": 3_500_000_000_i64 } });
+    let big = script.create(h(0), spec);
+    script.wait("six run", 30, |script| script.counts(big) == [2, 2, 2]);
+    script.pass(20);
+    let pending: Vec<_> =
+        script.tasks(h(1)).into_iter().filter(|t| t.state() == TaskState::Pending).collect();
+    assert_eq!(pending.len(), 1);
+    let reason =
+        pending[0].status.error.clone().unwrap_or_else(|| pending[0].status.message.clone());
+    assert!(reason.to_lowercase().contains("cpu") || reason.contains("core"), "{reason}");
+    script.scale(h(2), big, 6).expect("scaled");
+    script.wait_whole(10);
+    script.done();
+}
+
+#[test]
+fn constraints_hold_and_zones_come_first() {
+    let mut spec = RunSpec::plain(23, 6);
+    for (n, host) in spec.hosts.iter_mut().enumerate() {
+        host.zone = format!("z{}", n / 2);
+        host.labels.insert("disk".to_owned(), if n % 2 == 0 { "ssd" } else { "hdd" }.to_owned());
+    }
+    let mut script = Script::with(&spec);
+    let web = script.create_web(9);
+    let counts = script.counts(web);
+    let zones: Vec<usize> = counts.chunks(2).map(|zone| zone.iter().sum()).collect();
+    assert_eq!(zones, [3, 3, 3]);
+    let mut fast = service("fast", "sim/web", 6);
+    fast["TaskTemplate"]["Placement"] = json!({ "Constraints": ["engine.labels.disk==ssd"] });
+    let fast = script.create(h(1), fast);
+    script.wait_whole(30);
+    assert_eq!(script.counts(fast), [2, 0, 2, 0, 2, 0]);
+    script.done();
+}
+
+#[test]
+fn a_drained_host_is_emptied_new_before_old_and_filled_again() {
+    let mut script = Script::of(24, 4);
+    let web = script.create_web(12);
+    script.availability(h(1), h(2), "drain");
+    script.wait("empty", 60, |script| script.counts(web)[2] == 0);
+    script.wait_whole(10);
+    script.pass(60);
+    assert_eq!(script.counts(web), [4, 4, 0, 4]);
+    script.availability(h(0), h(2), "active");
+    script.wait("even again", 200, |script| script.whole().is_ok() && script.run.even().is_ok());
+    script.done();
+}
+
+#[test]
+fn a_rolling_update_replaces_every_task_and_loses_no_slot_when_it_starts_first() {
+    let mut script = Script::of(25, 3);
+    let mut spec = service("web", "sim/web", 6);
+    spec["UpdateConfig"] = json!({ "Parallelism": 2, "Order": "start-first" });
+    let web = script.create(h(0), spec);
+    script.wait_whole(30);
+    let before: Vec<_> = (0..3).map(|n| script.running(h(n))).collect();
+    script
+        .update(h(1), web, |spec| spec["TaskTemplate"]["ContainerSpec"]["Env"] = json!(["V=2"]))
+        .expect("updated");
+    let all = [h(0), h(1), h(2)];
+    script.wait("all replaced", 120, |script| {
+        assert_eq!(script.slots(web, &all).len(), 6, "at no time is a slot without a ready task");
+        (0..3).all(|n| script.running(h(n)).is_disjoint(&before[n as usize]))
+            && script.whole().is_ok()
+    });
+    script.pass(60);
+    script.done();
+}
