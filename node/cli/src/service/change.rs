@@ -24,7 +24,7 @@ pub(super) async fn create(client: &Client, flags: &CreateFlags) -> Outcome {
         Some(name) => name.clone(),
         None => text(&find(client, &id).await?["Spec"], "Name").to_owned(),
     };
-    converge::wait(client, &id, &name, &flags.shared.wait).await
+    converge::wait(client, &id, &name, &Value::Null, &flags.shared.wait).await
 }
 
 /// The node refuses it too; here it can be said in the words that were typed.
@@ -82,7 +82,8 @@ pub(super) async fn update(client: &Client, flags: &ChangeFlags) -> Outcome {
     refuse_ingress(&flags.publish_add)?;
     let before = edit(client, &flags.service, |spec| spec::change(spec, flags)).await?;
     say(&flags.service)?;
-    converge::wait(client, text(&before, "ID"), &name_of(&before), &flags.shared.wait).await
+    let (id, name) = (text(&before, "ID"), name_of(&before));
+    converge::wait(client, id, &name, &before, &flags.shared.wait).await
 }
 
 #[derive(Args, Clone, Debug)]
@@ -144,7 +145,8 @@ pub(super) async fn scale(client: &Client, flags: &ScaleFlags) -> Outcome {
         changed.push(before);
     }
     for service in &changed {
-        converge::wait(client, text(service, "ID"), &name_of(service), &flags.wait).await?;
+        let (id, name) = (text(service, "ID"), name_of(service));
+        converge::wait(client, id, &name, service, &flags.wait).await?;
     }
     Ok(())
 }

@@ -35,14 +35,36 @@ impl Progress {
 
 /// What was asked, which decides how a rollback is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    Change,
+enum Asked<'a> {
+    /// With the update status of before: a rollback that it tells of is none of ours.
+    Change(&'a Value),
     Rollback,
 }
 
-/// Waits as `flags` say.
-pub(crate) async fn wait(client: &Client, id: &str, name: &str, flags: &WaitFlags) -> Outcome {
-    wait_for(client, id, name, flags, Asked::Change).await
+impl Asked<'_> {
+    /// Whether this status tells that what was asked failed and is, or was, taken back. A quick rollback is
+    /// over before anybody looks.
+    fn failed(self, status: &Value) -> bool {
+        let back = matches!(
+            status["State"].as_str(),
+            Some("rollback_started" | "rollback_paused" | "rollback_completed")
+        );
+        match self {
+            Self::Change(before) => back && before["StartedAt"] != status["StartedAt"],
+            Self::Rollback => false,
+        }
+    }
+}
+
+/// Waits as `flags` say. `before` is the service as it was before the change; nothing when it is new.
+pub(crate) async fn wait(
+    client: &Client,
+    id: &str,
+    name: &str,
+    before: &Value,
+    flags: &WaitFlags,
+) -> Outcome {
+    wait_for(client, id, name, flags, Asked::Change(&before["UpdateStatus"])).await
 }
 
 /// The same after a rollback that was asked for: that it comes about is what is wanted.
@@ -60,7 +82,7 @@ async fn wait_for(
     id: &str,
     name: &str,
     flags: &WaitFlags,
-    asked: Asked,
+    asked: Asked<'_>,
 ) -> Outcome {
     if flags.detach {
         return Ok(());
@@ -87,10 +109,10 @@ async fn wait_for(
     result
 }
 
-async fn watch(client: &Client, id: &str, display: &Display, asked: Asked) -> Outcome {
+async fn watch(client: &Client, id: &str, display: &Display, asked: Asked<'_>) -> Outcome {
     let mut since: Option<Instant> = None;
-    // The update itself failed and the node took it back while we watched.
-    let mut rolling_back = false;
+    // Why the update failed, if the node takes it back while we watch.
+    let mut failed: Option<String> = None;
     loop {
         let service = client.get(&format!("/services/{id}")).await?;
         let tasks = client
@@ -112,9 +134,9 @@ async fn watch(client: &Client, id: &str, display: &Display, asked: Asked) -> Ou
                     format!("service update paused: {message}"),
                 ));
             }
-            "rollback_started" if !rolling_back => {
-                rolling_back = true;
+            _ if failed.is_none() && asked.failed(&service["UpdateStatus"]) => {
                 display.say(&format!("rolling back: {message}"));
+                failed = Some(message.to_owned());
             }
             _ => {}
         }
@@ -132,13 +154,13 @@ async fn watch(client: &Client, id: &str, display: &Display, asked: Asked) -> Ou
         };
         display.show(&progress, left);
         if left == Some(Duration::ZERO) {
-            if rolling_back && asked == Asked::Change {
-                return Err(Failure::new(
+            return match failed {
+                None => Ok(()),
+                Some(reason) => Err(Failure::new(
                     Code::NotConverged,
-                    format!("the update failed and was rolled back: {message}"),
-                ));
-            }
-            return Ok(());
+                    format!("the update failed and was rolled back: {reason}"),
+                )),
+            };
         }
         tokio::time::sleep(left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY))).await;
     }
@@ -242,6 +264,17 @@ mod tests {
 
     fn nodes() -> Value {
         json!([{"ID": "a", "Status": {"State": "ready"}}, {"ID": "b", "Status": {"State": "down"}}])
+    }
+
+    #[test]
+    fn a_rollback_is_a_failure_also_when_it_is_over_but_not_when_it_is_an_old_one() {
+        let status = |state: &str, at: &str| json!({"State": state, "StartedAt": at});
+        let (old, new) = (status("rollback_completed", "1"), status("rollback_completed", "2"));
+        assert!(Asked::Change(&old).failed(&new));
+        assert!(Asked::Change(&Value::Null).failed(&status("rollback_started", "2")));
+        assert!(!Asked::Change(&old).failed(&old));
+        assert!(!Asked::Change(&old).failed(&status("completed", "2")));
+        assert!(!Asked::Rollback.failed(&new));
     }
 
     #[test]
