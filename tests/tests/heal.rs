@@ -233,7 +233,33 @@ fn an_engine_that_hangs_or_restarts_is_told_apart_from_a_lost_host() -> Result<(
     bed.wait_state(0, 1, "draining", secs(15))?;
     bed.host(1).unhang_engine()?;
     bed.wait_running("web", 8, REPAIR).context("each slot once after it goes on")?;
+    bed.wait_members(&[0, 1], secs(30))?;
+    a_missing_shoal_is_waited_for_and_then_replaced(&mut bed)?;
     bed.done()
+}
+
+/// With shoal gone its containers serve: they are replaced after its grace (10 s) and not before, and when it
+/// comes back after all, each slot ends up once.
+fn a_missing_shoal_is_waited_for_and_then_replaced(bed: &mut Testbed) -> Result<()> {
+    wait_for("h1 to have its share again", secs(60), || {
+        let count = bed.running("web");
+        if count.on(1) >= 3 && count.is_exactly(8).is_ok() {
+            Ok(())
+        } else {
+            Err(count.to_string())
+        }
+    })?;
+    let (here, there) = (bed.running_on(&[0], "web").ids(), bed.running_on(&[1], "web").ids());
+    bed.host_mut(1).kill_shoal()?;
+    holds_for("the replicas of the other host", secs(8), || {
+        let count = bed.running_on(&[0], "web");
+        if count.ids() == here { Ok(()) } else { Err(count.to_string()) }
+    })?;
+    bed.wait_running_on(&[0], "web", 8, REPAIR)?;
+    ensure!(bed.running_on(&[1], "web").ids() == there, "nobody may touch them but their shoal");
+    bed.host_mut(1).start_shoal()?;
+    bed.wait_running("web", 8, REPAIR).context("each slot once after shoal came back late")?;
+    Ok(())
 }
 
 /// The id of one running container of the service on a host.

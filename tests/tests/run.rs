@@ -283,6 +283,7 @@ fn updates_go_one_by_one_and_stop_when_they_fail() -> Result<()> {
 
     failing_updates_pause(&bed)?;
     several_at_once(&bed)?;
+    an_update_outlives_a_host(&mut bed)?;
     bed.done()
 }
 
@@ -344,5 +345,39 @@ fn several_at_once(bed: &Testbed) -> Result<()> {
     let (fewest, most) = watch.fewest_and_most("web", &before);
     ensure!((3..6).contains(&fewest) && most == 6, "{fewest} to {most} ran, three at once");
     ensure!(watch.of("web", Act::Started).len() == 6, "{:?}", watch.starts("web"));
+    Ok(())
+}
+
+/// A host crashes half way, with whatever it was responsible for: the others finish the update.
+fn an_update_outlives_a_host(bed: &mut Testbed) -> Result<()> {
+    for host in [2, 1] {
+        let watch = bed.watch();
+        let value = format!("ROUND={host}");
+        let words = ["service", "update", "--detach", "--update-parallelism", "1", "--env-add"];
+        let words: Vec<&str> = words.into_iter().chain([value.as_str(), "web"]).collect();
+        bed.host(0).shoal_with(&words)?;
+        wait_for("the update to be half way", REPAIR, || match watch.starts("web").len() {
+            few @ 0..2 => Err(format!("{few} starts")),
+            _ => Ok(()),
+        })?;
+        bed.crash(host)?;
+        let updated = |bed: &Testbed| -> Result<usize> {
+            let mut updated = 0;
+            for (on, one) in bed.running("web").containers() {
+                let env = ["inspect", "-f", "{{.Config.Env}}", &one.id];
+                updated += usize::from(bed.host(on).docker(env)?.contains(&value));
+            }
+            Ok(updated)
+        };
+        wait_for("all six to be of the new spec", REPAIR, || {
+            let count = bed.running("web");
+            count.is_exactly(6)?;
+            match updated(bed) {
+                Ok(6) => Ok(()),
+                other => Err(format!("{count}, {other:?} updated")),
+            }
+        })?;
+        bed.wait_said(0, &["service", "inspect", "web"], "\"State\": \"completed\"", secs(30))?;
+    }
     Ok(())
 }
