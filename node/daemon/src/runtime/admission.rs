@@ -15,9 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// core throttles itself far below this; the bound is there for the day it does not.
 pub const MAX_WAITING_ACTIONS: usize = 4096;
 
-/// Starts at once: twice the cores, and at least four.
+/// Starts at once: three times the cores, and at least six. A start is mostly waiting for the kernel and
+/// for other processes; fewer at once leave a core idle now and then.
 pub fn starts_at_once() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).saturating_mul(2).max(4)
+    std::thread::available_parallelism().map_or(1, usize::from).saturating_mul(3).max(6)
 }
 
 /// Stops at once. Nearly all of a stop is waiting for the container to end, which costs nothing.

@@ -6,8 +6,9 @@
 //! complete look at it ([`observe`]), never the event itself, so reports may be repeated or skipped
 //! and the last one is right.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use membership::id::TaskId;
@@ -41,6 +42,16 @@ struct Shared {
     admission: Admission,
     order: Order,
     pulls: Pulls,
+    /// Tasks that are being started: whoever starts one looks at it when it runs, so the engine's
+    /// own word that it started need not be followed by a second look.
+    starting: Mutex<BTreeSet<TaskId>>,
+}
+
+impl Shared {
+    fn starting(&self) -> std::sync::MutexGuard<'_, BTreeSet<TaskId>> {
+        // Nothing panics while it is held.
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Containers of the Docker engine behind one Unix socket.
@@ -63,6 +74,7 @@ impl DockerRuntime {
             admission: Admission::new(),
             order: Order::new(),
             pulls: Pulls::new(),
+            starting: Mutex::default(),
         });
         let watch = tokio::spawn(watch::run(shared.clone()));
         (Self { shared, watch }, receiver)

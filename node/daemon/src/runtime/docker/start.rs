@@ -40,15 +40,22 @@ pub(super) async fn start(
     task: &StartTask,
     turn: Option<OwnedSemaphorePermit>,
 ) {
-    let container = match run(shared, task, turn).await {
-        Ok(container) => container,
+    shared.starting().insert(task.task);
+    match run(shared, task, turn).await {
+        Ok(container) => {
+            let _order = shared.order.hold(&container, task.task).await;
+            let result = look(shared, &container).await;
+            shared.reports.done(id, result).await;
+        }
         Err(Failed { why, message }) => {
             shared.reports.done(id, ActionResult::StartFailed { why, message }).await;
-            return;
         }
-    };
-    let _order = shared.order.hold(&container, task.task).await;
-    let result = match observe::look(shared, &container).await {
+    }
+    shared.starting().remove(&task.task);
+}
+
+async fn look(shared: &Shared, container: &str) -> ActionResult {
+    match observe::look(shared, container).await {
         Ok(Some(found)) => ActionResult::Started(Box::new(found)),
         Ok(None) => ActionResult::StartFailed {
             why: StartFailure::DidNotStart,
@@ -62,8 +69,7 @@ pub(super) async fn start(
             why: StartFailure::EngineUnavailable,
             message: format!("{container} was started, and cannot be looked at: {error}"),
         },
-    };
-    shared.reports.done(id, result).await;
+    }
 }
 
 /// Gives the id of a container that was started, now or by an earlier attempt.

@@ -122,7 +122,7 @@ async fn follow(shared: &Shared, mut events: Events) -> Option<CallError> {
         }
         tokio::select! {
             event = events.next() => match event? {
-                Ok(event) => note(&mut looks, event),
+                Ok(event) => note(shared, &mut looks, event),
                 Err(BollardError::JsonDataError { message, .. }) => {
                     tracing::warn!(message, "an event of the engine is not understood");
                     return None;
@@ -148,7 +148,7 @@ async fn follow(shared: &Shared, mut events: Events) -> Option<CallError> {
     }
 }
 
-fn note(looks: &mut Looks, event: EventMessage) {
+fn note(shared: &Shared, looks: &mut Looks, event: EventMessage) {
     let (Some(action), Some(actor)) = (event.action, event.actor) else { return };
     // Health events are "health_status: healthy"; exec events carry the command.
     let relevant = ["start", "die", "oom", "pause", "unpause", "destroy", "health_status"];
@@ -160,6 +160,9 @@ fn note(looks: &mut Looks, event: EventMessage) {
     let (Some(container), Some(task)) = (actor.id, task.and_then(|text| text.parse().ok())) else {
         return;
     };
+    if name == "start" && shared.starting().contains(&task) {
+        return;
+    }
     looks.want(container, task);
 }
 
