@@ -72,7 +72,9 @@ async fn crash(setup: Setup, peer: &mut Node) -> (tempfile::TempDir, SocketAddr)
     let node = runtime.spawn(setup.start()).await.unwrap();
     peer.connected(node.id()).await;
     let addr = node.handle.local_addr();
-    runtime.shutdown_background();
+    // The handle says goodbye when it is dropped: not before there is nothing left that could send it.
+    let gone = move || runtime.shutdown_timeout(Duration::from_secs(5));
+    tokio::task::spawn_blocking(gone).await.unwrap();
     (node.dir, addr)
 }
 
@@ -266,7 +268,9 @@ async fn a_host_without_shoal_refuses_and_a_silent_one_does_not() {
     b.stop().await;
     a.handle.ask_host(b_id);
     assert_eq!(a.wait("an answer", answer(b_id)).await, HostAnswer::Refused);
+    // A process that is frozen has both ports and answers on neither.
     let _silent = std::net::UdpSocket::bind(addr).unwrap();
+    let _still = std::net::TcpListener::bind(addr).unwrap();
     a.handle.ask_host(b_id);
     assert_eq!(a.wait("an answer", answer(b_id)).await, HostAnswer::Silent);
 }
