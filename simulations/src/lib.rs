@@ -20,6 +20,7 @@ pub mod figures;
 pub mod gossip;
 pub mod host;
 pub mod links;
+pub mod membership;
 pub mod operators;
 pub mod outage;
 pub mod queue;

@@ -4,6 +4,7 @@
 
 use clap::{Parser, Subcommand};
 use simulations::cores;
+use simulations::membership;
 use simulations::outage::{OutageReport, OutageSpec};
 use simulations::run::{self, Outcome};
 use simulations::time::Span;
@@ -49,6 +50,8 @@ enum What {
         #[arg(long)]
         tell: bool,
     },
+    /// Membership alone, without services: how fast news and crashes are known, and what that costs.
+    Membership(membership::Args),
 }
 
 fn percent(text: &str) -> Result<u32, String> {
@@ -69,8 +72,25 @@ fn main() -> std::process::ExitCode {
             report.outcome.count
         }
         What::Random { seed, count, twice, tell } => random(seed, count, twice, tell),
+        What::Membership(args) => membership_alone(&args),
     };
     if violations == 0 { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
+}
+
+fn membership_alone(args: &membership::Args) -> u64 {
+    let shown = membership::run(args).and_then(|reports| {
+        let text = if args.json {
+            serde_json::to_string_pretty(&reports)?
+        } else {
+            membership::table(&reports)
+        };
+        println!("{text}");
+        Ok(reports.iter().filter(|report| report.is_failure()).count() as u64)
+    });
+    shown.unwrap_or_else(|error| {
+        println!("the run ended early: {error}");
+        1
+    })
 }
 
 fn random(first: u64, count: u64, twice: bool, tell: bool) -> u64 {
