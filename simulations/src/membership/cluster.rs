@@ -13,7 +13,6 @@ use gossip::{FromGossip, Pace, Signer};
 use membership::fact::{FactKey, SignedFact};
 use membership::id::{CellId, Incarnation, NodeId};
 use membership::member::{MemberState, Profile, Resources};
-use membership::message::Message;
 use membership::time::{Instant, Now, Wall};
 use membership::wire;
 use node::io::{Effect, Input, Notice};
@@ -22,6 +21,7 @@ use node::{Node, Settings, Start};
 use tokio::sync::mpsc;
 
 use super::net::{Carrier, Event, Ix, Shared};
+use super::seen::{News, Verdicts};
 use crate::chance::{Chance, Stream};
 use crate::cores::CLUSTER;
 
@@ -67,28 +67,6 @@ struct Running {
     facts: FactGossip,
     incarnation: Incarnation,
     wake_at: u64,
-}
-
-/// One fact on its way to everybody.
-#[derive(Debug)]
-pub(crate) struct News {
-    owner: Ix,
-    order: (Incarnation, u64),
-    pub(crate) since: u64,
-    /// When each node heard it first, by the way it came.
-    pub(crate) pushed: BTreeMap<Ix, u64>,
-    pub(crate) gossiped: BTreeMap<Ix, u64>,
-}
-
-/// What the run has seen of verdicts.
-#[derive(Debug, Default)]
-pub(crate) struct Verdicts {
-    /// Observers and when each of them called a crashed node down.
-    pub(crate) right: BTreeMap<Ix, BTreeMap<Ix, u64>>,
-    /// Times that an observer called a living node down.
-    pub(crate) wrong: u64,
-    /// Times that an observer called a living node unstable that it had called alive.
-    pub(crate) doubts: u64,
 }
 
 pub(crate) struct Cluster {
@@ -274,18 +252,12 @@ impl Cluster {
             Effect::Publish(fact) if fact.key == FactKey::Profile => Some(fact),
             _ => None,
         });
-        self.news = fact.map(|fact| News {
-            owner: ix,
-            order: (fact.incarnation, fact.seq),
-            since: now.at.0,
-            pushed: BTreeMap::new(),
-            gossiped: BTreeMap::new(),
-        });
+        self.news = fact.map(|fact| News::new(fact, now.at.0));
         self.take_effects(ix, effects);
         self.plan_wake(ix);
     }
 
-    /// Every living node sees all of them alive and settled.
+    /// All nodes run, and each of them sees all of them alive.
     pub(crate) fn all_see_all(&self, nodes: usize) -> bool {
         self.running.len() == nodes
             && self.running.values().all(|running| {
@@ -336,8 +308,10 @@ impl Cluster {
     fn feed(&mut self, ix: Ix, input: Input) {
         let now = self.clocks();
         let Some(running) = self.running.get_mut(&ix) else { return };
-        if let Some(news) = &mut self.news {
-            note_news(news, &self.ids, ix, &input, now.at.0);
+        // What comes back to its owner is no news there.
+        let id = self.ids[ix];
+        if let Some(news) = self.news.as_mut().filter(|news| news.owner != id) {
+            news.note(ix, &input, now.at.0);
         }
         let effects = running.core.handle(now, input);
         self.take_effects(ix, effects);
@@ -384,7 +358,10 @@ impl Cluster {
                 }
                 Effect::RaiseIncarnation => self.raise(ix, Incarnation(0)),
                 Effect::Notice(Notice::Member { id, from, to, .. }) => {
-                    self.note_verdict(ix, id, from, to);
+                    let (now, crashed) = (self.now(), &self.crashed);
+                    if let Some(about) = self.by_id.get(&id) {
+                        self.verdicts.note(ix, (*about, crashed.contains(about)), from, to, now);
+                    }
                 }
                 // A living node's port answers nothing outside QUIC, a dead host nothing at all:
                 // silence either way.
@@ -395,41 +372,6 @@ impl Cluster {
                 | Effect::Exit => {}
             }
         }
-    }
-
-    fn note_verdict(&mut self, ix: Ix, about: NodeId, from: Option<MemberState>, to: MemberState) {
-        let now = self.now();
-        let Some(about) = self.by_id.get(&about).copied() else { return };
-        if self.crashed.contains(&about) {
-            if to == MemberState::Down {
-                self.verdicts.right.entry(about).or_default().entry(ix).or_insert(now);
-            }
-        } else if to == MemberState::Down {
-            self.verdicts.wrong += 1;
-        } else if to == MemberState::Unstable && from == Some(MemberState::Alive) {
-            self.verdicts.doubts += 1;
-        }
-    }
-}
-
-/// Takes down when a node first hears the news, and which way.
-fn note_news(news: &mut News, ids: &[NodeId], ix: Ix, input: &Input, now: u64) {
-    let owner = ids[news.owner];
-    let (owner_ix, order) = (news.owner, news.order);
-    let is_it = |fact: &SignedFact| {
-        fact.owner == owner && fact.key == FactKey::Profile && (fact.incarnation, fact.seq) >= order
-    };
-    if ix == owner_ix {
-        return;
-    }
-    match input {
-        Input::Message { message: Message::Facts(facts), .. } if facts.iter().any(is_it) => {
-            news.pushed.entry(ix).or_insert(now);
-        }
-        Input::Fact(fact) if is_it(fact) => {
-            news.gossiped.entry(ix).or_insert(now);
-        }
-        _ => {}
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod cluster;
 mod net;
+mod seen;
 mod show;
 
 use std::time::Instant;
