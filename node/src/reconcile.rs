@@ -507,10 +507,12 @@ impl Node {
     /// Evens load out: a node that came back empty takes over, one by one, what others have too much of.
     pub(crate) fn rebalance(&mut self, now: Now) {
         let quiet = now.at.since(self.timers.view_changed) >= self.settings.rebalance_after;
+        // What a member that is gone said last, that it is settling most likely, stands for ever.
         let calm = self
             .members
             .iter()
-            .all(|(_, k)| !matches!(k.state, MemberState::Unstable) && !k.is_settling());
+            .filter(|(_, k)| k.state.holds_claims())
+            .all(|(_, k)| k.state != MemberState::Unstable && !k.is_settling());
         let free = self.reliefs_under_way() < REBALANCE_AT_ONCE;
         if !quiet || !calm || !free || self.settling.on() || self.leaving.is_some() {
             return;
@@ -533,18 +535,17 @@ impl Node {
             }
             let held: BTreeMap<u32, Holder> = best
                 .iter()
-                .filter_map(|(slot, (node, _))| match slot {
-                    Slot::Index(index) => Some((*index, Holder { node: *node, settled: true })),
-                    Slot::Node(_) => None,
+                .filter_map(|(slot, (node, _))| {
+                    let Slot::Index(index) = slot else { return None };
+                    // One that failed here is left where it is; another may take its place.
+                    let place = Place { service: id, slot: *slot };
+                    let settled = self.takeovers.failures_before(place, now.at).is_none();
+                    Some((*index, Holder { node: *node, settled }))
                 })
                 .collect();
             if let Some(pull) = placement::pull(&cluster, &request(id, spec), &held, self.me) {
-                let place = Place { service: id, slot: Slot::Index(pull.slot) };
-                // A slot that failed here is left where it is, and must not hold up the other services.
-                if self.takeovers.failures_before(place, now.at).is_none() {
-                    pulled = Some((place, pull.from));
-                    break;
-                }
+                pulled = Some((Place { service: id, slot: Slot::Index(pull.slot) }, pull.from));
+                break;
             }
         }
         self.cluster = Some(cluster);
