@@ -106,7 +106,7 @@ impl Undo {
                 world.power_on(*host);
             }
             Self::Thaw(host) => world.freeze(*host, false),
-            Self::Quick(host) => world.hosts[host.i()].slow = Span::ZERO,
+            Self::Quick(host) => world.slow_down(*host, Span::ZERO),
             Self::Mend(cut) => world.mend(*cut),
             Self::Links => world.links.set_base(Quality::default()),
             Self::HostLinks(host) => world.links.set_host(*host, None),
@@ -191,7 +191,7 @@ fn strike_host(
             Some((chance.tailed(Span::ms(300), Span::secs(60)), Undo::Thaw(host)))
         }
         _ => {
-            world.hosts[host.i()].slow = chance.tailed(Span::ms(1), Span::ms(60));
+            world.slow_down(host, chance.tailed(Span::ms(1), Span::ms(60)));
             Some((chance.span(Span::secs(2), Span::secs(30)), Undo::Quick(host)))
         }
     }

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use gossip::facts::FULL_PACE_MEMBERS;
 use membership::fact::{FactKey, SignedFact};
 use membership::id::{Incarnation, NodeId};
 
@@ -17,13 +18,14 @@ use crate::links::HostIx;
 use crate::time::{At, Span};
 
 /// What travels. The links only need its size.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Payload {
     Modelled(Box<Exchange>),
+    Real(Box<chitchat::ChitchatMessage>),
 }
 
 /// One packet to send.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Outgoing {
     pub from: HostIx,
     pub to: HostIx,
@@ -54,6 +56,8 @@ pub trait Carrier: std::fmt::Debug {
     fn stop(&mut self, host: HostIx);
     /// It stands still, or goes on.
     fn freeze(&mut self, at: At, host: HostIx, frozen: bool);
+    /// A connection between the two came up: they compare at once.
+    fn connected(&mut self, at: At, host: HostIx, peer: HostIx, out: &mut GossipOut);
     fn publish(&mut self, host: HostIx, fact: SignedFact);
     fn deliver(&mut self, at: At, to: HostIx, from: HostIx, payload: Payload, out: &mut GossipOut);
     /// When [`Carrier::due`] wants to be called next.
@@ -73,6 +77,14 @@ impl Default for Pace {
     /// chitchat's, at the `lan` profile's half second.
     fn default() -> Self {
         Self { interval: Span::ms(500), fanout: 3, silence: Span::secs(10) }
+    }
+}
+
+impl Pace {
+    /// As the gossip crate stretches it: a digest names every member, so larger groups compare less often.
+    fn interval_for(self, members: usize) -> Span {
+        let factor = members.clamp(FULL_PACE_MEMBERS, FULL_PACE_MEMBERS * 30) as u64;
+        Span(self.interval.0 * factor / FULL_PACE_MEMBERS as u64)
     }
 }
 
@@ -102,8 +114,8 @@ pub enum Exchange {
     Ack(Vec<Delta>),
 }
 
-/// Bytes of one line of a digest, measured on chitchat 0.11.
-const DIGEST_LINE_BYTES: usize = 60;
+/// Bytes of one line of a digest, by chitchat 0.11 with our names and IPv4.
+const DIGEST_LINE_BYTES: usize = 66;
 /// A delta stops growing here; the rest goes in the next round.
 const MAX_DELTA_BYTES: usize = 60_000;
 const FACT_HEADER_BYTES: usize = 120;
@@ -264,6 +276,14 @@ impl Carrier for Modelled {
         }
     }
 
+    fn connected(&mut self, _: At, host: HostIx, peer: HostIx, out: &mut GossipOut) {
+        let Some(side) = self.sides.get(&host).filter(|side| !side.frozen) else { return };
+        let digest = side.digest();
+        let bytes = digest.len() * DIGEST_LINE_BYTES;
+        let payload = Payload::Modelled(Box::new(Exchange::Syn(digest)));
+        out.sends.push(Outgoing { from: host, to: peer, bytes, payload });
+    }
+
     fn publish(&mut self, host: HostIx, fact: SignedFact) {
         let Some(side) = self.sides.get_mut(&host) else { return };
         let Some(own) = side.owners.get_mut(&side.me) else { return };
@@ -281,7 +301,7 @@ impl Carrier for Modelled {
 
     fn deliver(&mut self, at: At, to: HostIx, from: HostIx, payload: Payload, out: &mut GossipOut) {
         let Some(side) = self.sides.get_mut(&to) else { return };
-        let Payload::Modelled(exchange) = payload;
+        let Payload::Modelled(exchange) = payload else { return };
         let mut send = |exchange, bytes| {
             let payload = Payload::Modelled(Box::new(exchange));
             out.sends.push(Outgoing { from: to, to: from, bytes, payload });
@@ -311,8 +331,8 @@ impl Carrier for Modelled {
             self.due.remove(&(when, host));
             let Some(side) = self.sides.get_mut(&host) else { continue };
             // Up to an eighth of jitter keeps the rounds of different nodes from falling into step.
-            side.next_round =
-                at + self.pace.interval + Span(chance.below(self.pace.interval.0 / 8));
+            let interval = self.pace.interval_for(side.owners.len());
+            side.next_round = at + interval + Span(chance.below(interval.0 / 8));
             self.due.insert((side.next_round, host));
             if let Some(own) = side.owners.get_mut(&side.me) {
                 own.version.heartbeat += 1;

@@ -19,6 +19,12 @@ use crate::time::{At, Span};
 /// The wall clock of the run starts here: 2026-01-01T00:00:00Z.
 pub const WALL_ORIGIN_MS: u64 = 1_767_225_600_000;
 
+/// Where a host is reached.
+pub fn addr_of(ix: HostIx) -> SocketAddr {
+    let [.., high, middle, low] = ix.0.to_be_bytes();
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, high, middle, low)), 4646)
+}
+
 /// What a host is like before anything happens to it.
 #[derive(Clone, Debug)]
 pub struct HostSpec {
@@ -52,13 +58,11 @@ pub struct Host {
 
 impl Host {
     pub fn new(ix: HostIx, id: NodeId, spec: HostSpec, engine: Engine) -> Self {
-        let [.., high, middle, low] = ix.0.to_be_bytes();
-        let addr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, high, middle, low)), 4646);
         Self {
             ix,
             id,
             spec,
-            addr,
+            addr: addr_of(ix),
             powered: true,
             disk: Disk::default(),
             engine,

@@ -4,10 +4,12 @@
 
 use clap::{Parser, Subcommand};
 use simulations::cores;
+use simulations::gossip::Pace;
 use simulations::membership;
 use simulations::outage::{OutageReport, OutageSpec};
 use simulations::run::{self, Outcome};
 use simulations::time::Span;
+use simulations::world::Fidelity;
 
 /// Runs clusters in virtual time, with the product's own code and any failure, replayed from a seed.
 #[derive(Parser)]
@@ -33,6 +35,10 @@ enum What {
         back: Option<u64>,
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// What carries facts beside the pushes: `real` is chitchat itself, and such a run is not
+        /// replayable to the byte; `modelled` is.
+        #[arg(long, default_value = "modelled", value_parser = ["real", "modelled"])]
+        gossip: String,
         /// Tell what happens, line by line, on the standard error stream.
         #[arg(long)]
         tell: bool,
@@ -64,9 +70,19 @@ fn percent(text: &str) -> Result<u32, String> {
 
 fn main() -> std::process::ExitCode {
     let violations = match Cli::parse().what {
-        What::Run { hosts, replicas, kill, back, seed, tell } => {
+        What::Run { hosts, replicas, kill, back, seed, gossip, tell } => {
             let back_after = back.map(Span::secs);
-            let spec = OutageSpec { seed, hosts, replicas, kill_per_mille: kill, back_after, tell };
+            let gossip =
+                if gossip == "real" { Fidelity::Real } else { Fidelity::Modelled(Pace::default()) };
+            let spec = OutageSpec {
+                seed,
+                hosts,
+                replicas,
+                kill_per_mille: kill,
+                back_after,
+                gossip,
+                tell,
+            };
             let report = simulations::outage::run(&spec, cores::real(cores::settings()));
             print_outage(&spec, &report);
             report.outcome.count

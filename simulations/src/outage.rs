@@ -10,7 +10,7 @@ use crate::operators::service;
 use crate::run::{Outcome, Run, RunSpec};
 use crate::seen::Seen;
 use crate::time::{At, Span};
-use crate::world::{Maker, Traffic};
+use crate::world::{Fidelity, Maker, Traffic};
 
 /// What is lost, and how.
 #[derive(Clone, Debug)]
@@ -22,6 +22,7 @@ pub struct OutageSpec {
     pub kill_per_mille: u32,
     /// Hosts come back after this; never if `None`.
     pub back_after: Option<Span>,
+    pub gossip: Fidelity,
     pub tell: bool,
 }
 
@@ -52,7 +53,8 @@ fn fail(run: &mut Run, check: &'static str, text: String) {
 
 /// Runs it.
 pub fn run(spec: &OutageSpec, maker: Maker) -> OutageReport {
-    let mut run_spec = RunSpec { tell: spec.tell, ..RunSpec::plain(spec.seed, spec.hosts) };
+    let mut run_spec =
+        RunSpec { tell: spec.tell, gossip: spec.gossip, ..RunSpec::plain(spec.seed, spec.hosts) };
     // Room for everything on the survivors.
     run_spec.hosts.iter_mut().for_each(|host| host.capacity.cpu_milli = 64_000);
     let mut run = Run::new(&run_spec, maker);

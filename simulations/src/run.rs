@@ -20,7 +20,7 @@ use crate::links::{HostIx, Quality};
 use crate::operators::{CommandNo, Operators};
 use crate::seen::Seen;
 use crate::time::{At, Span};
-use crate::world::{Maker, Traffic, World, WorldSpec};
+use crate::world::{Fidelity, Maker, Traffic, World, WorldSpec};
 
 /// What the runner put into the queue for itself.
 #[derive(Clone, Debug)]
@@ -43,6 +43,7 @@ pub struct RunSpec {
     pub clocks_off_ms: u64,
     pub most_services: usize,
     pub most_replicas: u64,
+    pub gossip: Fidelity,
     pub tell: bool,
 }
 
@@ -64,6 +65,7 @@ impl RunSpec {
             clocks_off_ms: 0,
             most_services: 5,
             most_replicas: 10,
+            gossip: Fidelity::Modelled(Pace::default()),
             tell: false,
         }
     }
@@ -116,7 +118,7 @@ impl Run {
             hosts: spec.hosts.clone(),
             quality: spec.quality,
             engine: spec.engine,
-            gossip: Pace::default(),
+            gossip: spec.gossip,
             tell: spec.tell,
         };
         let mut chance = Chance::new(spec.seed, Stream::Workload);
@@ -284,20 +286,25 @@ impl Run {
             self.heal_host(ix);
         }
         self.note(Seen::Healed);
-        for _ in 0..5 {
-            self.pass(Span::secs(8));
-            let acting = self.world.hosts.iter().find(|host| host.acts()).map(|host| host.ix);
-            let more = acting.is_some_and(|host| self.operators.tidy_up(&mut self.world, host));
+        // What the last commands did may still be on its way to some nodes' disks: they look until there
+        // has been nothing to do for a while.
+        let mut clean = 0;
+        for _ in 0..20 {
+            self.pass(Span::secs(5));
+            let acting = self.world.hosts.iter().filter(|host| host.acts()).map(|host| host.ix);
+            let acting: Vec<HostIx> = acting.collect();
+            let busy = acting.into_iter().any(|host| self.operators.tidy_up(&mut self.world, host));
             self.observe();
-            if !more {
+            clean = if busy { 0 } else { clean + 1 };
+            if clean == 4 {
                 break;
             }
         }
     }
 
     fn heal_host(&mut self, ix: HostIx) {
+        self.world.slow_down(ix, Span::ZERO);
         let host = &mut self.world.hosts[ix.i()];
-        host.slow = Span::ZERO;
         host.clock_off_ms = 0;
         host.disk.set_manner(DiskManner::default());
         host.engine.manner = EngineManner {

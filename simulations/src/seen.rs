@@ -52,6 +52,11 @@ pub enum Seen {
     },
     /// What can talk to what now: running, thawed processes by connected part.
     Parts(Vec<Vec<HostIx>>),
+    /// A host's loop is too slow for what it has to do, or is well again.
+    Strained {
+        host: HostIx,
+        strained: bool,
+    },
     /// A fault began or ended somewhere, the network included: things may be unsettled for a while.
     Disturbed,
     /// All faults are over and all hosts that will come back are back.

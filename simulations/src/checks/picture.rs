@@ -106,6 +106,7 @@ impl Picture {
             Seen::Stop { .. }
             | Seen::Published { .. }
             | Seen::Told { .. }
+            | Seen::Strained { .. }
             | Seen::GivesUp { .. }
             | Seen::Acked { .. }
             | Seen::Removed { .. }

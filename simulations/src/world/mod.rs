@@ -24,6 +24,7 @@ use crate::host::{Host, HostSpec};
 use crate::links::{HostIx, Links, Quality};
 use crate::operators::{CommandNo, Replied};
 use crate::queue::Queue;
+use crate::real_gossip::Chitchat;
 use crate::seen::{RecordName, Seen};
 use crate::time::{At, Span};
 use crate::trace::Trace;
@@ -154,6 +155,14 @@ pub struct Chances {
     pub hosts: Chance,
 }
 
+/// What carries facts beside the pushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fidelity {
+    Modelled(Pace),
+    /// chitchat itself: measures, but does not replay.
+    Real,
+}
+
 /// How a world is set up.
 #[derive(Clone, Debug)]
 pub struct WorldSpec {
@@ -161,7 +170,7 @@ pub struct WorldSpec {
     pub hosts: Vec<HostSpec>,
     pub quality: Quality,
     pub engine: EngineManner,
-    pub gossip: Pace,
+    pub gossip: Fidelity,
     pub tell: bool,
 }
 
@@ -201,6 +210,13 @@ impl std::fmt::Debug for World {
 impl World {
     pub fn new(spec: &WorldSpec, maker: Maker) -> Self {
         let stream = |stream| Chance::new(spec.seed, stream);
+        let carrier: Box<dyn Carrier> = match spec.gossip {
+            Fidelity::Modelled(pace) => Box::new(Modelled::new(pace)),
+            // Making a runtime fails only on a machine that can run nothing else either.
+            Fidelity::Real => {
+                Box::new(Chitchat::new().unwrap_or_else(|error| panic!("no runtime: {error}")))
+            }
+        };
         let mut hosts_chance = stream(Stream::Hosts);
         let mut hosts = Vec::new();
         for (n, host_spec) in spec.hosts.iter().enumerate() {
@@ -230,7 +246,7 @@ impl World {
             seen: Vec::new(),
             replies: Vec::new(),
             net: Net::default(),
-            carrier: Box::new(Modelled::new(spec.gossip)),
+            carrier,
             gossip_wake: None,
             maker,
             claims: BTreeMap::new(),
@@ -336,6 +352,12 @@ impl World {
         self.gossip_wake = None;
         let mut out = GossipOut::default();
         self.carrier.due(self.now, &mut self.chances.gossip, &mut out);
+        self.carry(out);
+    }
+
+    fn gossip_connected(&mut self, host: HostIx, peer: HostIx) {
+        let mut out = GossipOut::default();
+        self.carrier.connected(self.now, host, peer, &mut out);
         self.carry(out);
     }
 

@@ -244,6 +244,7 @@ impl World {
         for (host, peer) in [(from, to), (to, from)] {
             let (peer_id, addr) = (self.hosts[peer.i()].id, self.hosts[peer.i()].addr);
             self.feed(host, Input::Connected { peer: peer_id, addr });
+            self.gossip_connected(host, peer);
             let unsent = self.hosts[host.i()]
                 .process
                 .as_mut()

@@ -64,6 +64,12 @@ impl World {
         }
     }
 
+    /// Its loop takes this long for each input from now on.
+    pub fn slow_down(&mut self, host: HostIx, per_input: Span) {
+        self.hosts[host.i()].slow = per_input;
+        self.seen.push(Seen::Strained { host, strained: per_input > Span::ZERO });
+    }
+
     pub fn cut(&mut self, cut: Cut) -> CutId {
         self.trace.note(self.now, true, format_args!("cut {cut:?}"));
         let id = self.links.cut(cut);
