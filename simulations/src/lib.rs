@@ -11,6 +11,7 @@
 
 pub mod chance;
 pub mod checks;
+pub mod command;
 pub mod core;
 pub mod cores;
 pub mod disk;

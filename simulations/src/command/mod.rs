@@ -1,0 +1,92 @@
+//! The commands of the simulator, for the two programs that have them: `simulations` and
+//! `shoal simulate`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+mod membership_alone;
+mod outage;
+mod random;
+
+use clap::Subcommand;
+
+use crate::membership;
+use crate::run::Outcome;
+use crate::time::Span;
+
+/// Which program was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// The simulator's own.
+    Simulations,
+    /// `shoal simulate`.
+    Shoal,
+}
+
+impl Program {
+    /// What stands before the command on a line that replays a run.
+    fn replay(self) -> &'static str {
+        match self {
+            Self::Simulations => "cargo run --release -p simulations --",
+            Self::Shoal => "shoal simulate",
+        }
+    }
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// What was asked was done, and nothing was found.
+    Clean,
+    /// Checks found violations, or a comparison found the run worse. What was found has been printed.
+    Found,
+    /// It could not be done. Why has been printed.
+    Refused,
+}
+
+impl From<Ended> for std::process::ExitCode {
+    fn from(ended: Ended) -> Self {
+        Self::from(match ended {
+            Ended::Clean => 0,
+            Ended::Found => 1,
+            Ended::Refused => 2,
+        })
+    }
+}
+
+impl Ended {
+    fn with(violations: u64) -> Self {
+        if violations == 0 { Self::Clean } else { Self::Found }
+    }
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Simulate {
+    /// So many hosts run so many replicas; a share of the hosts is lost at once.
+    Run(outage::RunFlags),
+    /// Random clusters, operators and faults, one for each seed; all checks on.
+    Random(random::RandomFlags),
+    /// Membership alone, without services: how fast news and crashes are known, and what that costs.
+    Membership(membership::Args),
+}
+
+/// Does what the command line asks; it prints what it finds.
+pub fn run(what: Simulate, program: Program) -> Ended {
+    match what {
+        Simulate::Run(flags) => outage::run(&flags, program),
+        Simulate::Random(flags) => random::run(&flags, program),
+        Simulate::Membership(args) => membership_alone::run(&args),
+    }
+}
+
+fn print_violations(outcome: &Outcome, program: Program, how: &str) {
+    for violation in &outcome.violations {
+        println!("  {violation}");
+    }
+    if outcome.count > 0 {
+        println!("  replay: {} {how} --seed {} --tell", program.replay(), outcome.seed);
+    }
+}
+
+fn show(span: Option<Span>) -> String {
+    span.map_or_else(|| "never".to_owned(), |span| span.to_string())
+}
