@@ -14,6 +14,7 @@
 //!   cluster;
 //! - [`eligible::eligible`] answers for one host, as global services and admission need it;
 //! - [`rebalance`] says what a host that stands empty may pull, and what must leave a host;
+//! - [`foresee::foresee`] says what a whole cluster would do under another view;
 //! - [`explain::explain`] says why a slot is where it is, or nowhere.
 //!
 //! No clock, no randomness, no floating point and no hash-ordered map: the golden vectors in
@@ -27,6 +28,7 @@ pub mod eligible;
 pub mod explain;
 mod fair;
 mod floor;
+pub mod foresee;
 pub mod hash;
 pub mod host;
 pub mod mine;
@@ -43,13 +45,14 @@ pub use cluster::{Cluster, Load};
 pub use constraint::Constraint;
 pub use eligible::{admits, eligible};
 pub use explain::{Explanation, HostVerdict, Verdict, explain};
+pub use foresee::{Evening, Outlook, Seats, Work, even_out, foresee};
 pub use hash::{PLACEMENT_VERSION, Race, race, steward};
 pub use host::{Accepts, Closed, Host};
 pub use mine::plan_mine;
 pub use pass::{Job, plan_all};
 pub use pending::Pending;
 pub use plan::{CHOICES, Held, Plan, plan};
-pub use rebalance::{Pull, misplaced, pull};
+pub use rebalance::{Pull, misplaced, next_pull, pull};
 pub use refusal::{Refusal, RefusalKind};
 pub use request::{HostPort, MaxPerNode, Platform, Preference, Protocol, Request};
 

@@ -12,7 +12,7 @@
 //!    when two tasks more would still leave me there: small differences are not worth a restart.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use membership::id::NodeId;
 
@@ -69,6 +69,30 @@ pub fn pull(
     let table = Table::new(cluster, request, held);
     let takers = table.takers();
     table.even_out(&takers, me).or_else(|| table.even_load(&takers, me))
+}
+
+/// The next move that any host would make, and who makes it: the first by id of those whom [`pull`]
+/// gives one. Costs about as much as asking one host.
+pub fn next_pull(
+    cluster: &Cluster,
+    request: &Request,
+    held: &BTreeMap<u32, Held>,
+) -> Option<(NodeId, Pull)> {
+    let table = Table::new(cluster, request, held);
+    let takers = table.takers();
+    // Nobody else pulls but the neediest of a group and the emptiest of all.
+    let mut neediest: BTreeMap<usize, ((u64, u64, Index), Index)> = BTreeMap::new();
+    for taker in &takers {
+        let entry = (table.need(taker.at), taker.at);
+        let least = neediest.entry(taker.leaf).or_insert(entry);
+        *least = (*least).min(entry);
+    }
+    let emptiest = takers.iter().min_by_key(|t| (table.fullness(t.at, 0), t.at)).map(|t| t.at);
+    let able: BTreeSet<Index> = neediest.into_values().map(|(_, at)| at).chain(emptiest).collect();
+    able.into_iter().find_map(|at| {
+        let pull = table.even_out(&takers, at).or_else(|| table.even_load(&takers, at))?;
+        Some((cluster.id(at), pull))
+    })
 }
 
 /// Everybody's replicas of the service, settled or not.

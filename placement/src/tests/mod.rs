@@ -1,6 +1,7 @@
 //! Properties of the whole, over generated clusters.
 
 mod explaining;
+mod foreseeing;
 mod oracle;
 mod planning;
 mod rebalancing;
