@@ -26,7 +26,7 @@ const STOP_RETRY: Millis = Millis(3_000);
 const GONE_MEMORY: Millis = Millis(120_000);
 
 /// The restart policy of a service that this node does not know (any more): nothing is restarted.
-const NO_RESTART: Restart =
+pub(crate) const NO_RESTART: Restart =
     Restart { condition: RestartCondition::Never, delay: None, max_attempts: 0, window: None };
 
 fn restart_of(services: &Services, place: Place) -> Restart {

@@ -10,6 +10,7 @@ use rand::RngExt;
 use serde_json::Value;
 
 use crate::command::{Command, CommandError, Refused, Reply};
+use crate::expand::check_templates;
 use crate::io::{CommandId, Effect};
 use crate::members::{Admission, NodeSettings};
 use crate::node::Node;
@@ -101,6 +102,7 @@ impl Node {
     }
 
     fn parse(spec: &Value) -> Result<ServiceSpec, CommandError> {
+        check_templates(spec).map_err(|e| refused(Refused::Invalid, e.to_string()))?;
         ServiceSpec::parse(spec).map_err(|e| {
             let kind = if e.0.contains("not supported") {
                 Refused::NotSupported

@@ -11,6 +11,7 @@ use membership::id::{NodeId, ServiceId, TaskId};
 use membership::time::{Instant, Millis, Now};
 use rand::{Rng, RngExt};
 
+use crate::containers::NO_RESTART;
 use crate::held::{Held, Leaving, Run, Stage};
 use crate::runtime::{ActionId, RuntimeAction};
 use crate::services::Service;
@@ -251,8 +252,22 @@ impl Local {
         let Some(held) = self.held.get(&place) else { return };
         let epoch = held.epoch;
         let Some(run) = held.runs().find(|r| r.id() == task) else { return };
-        let order =
-            start_task(&self.starter, service, place, epoch, task, run.status.created, &run.recipe);
+        let created = run.status.created;
+        let order = start_task(&self.starter, service, place, epoch, task, created, &run.recipe);
+        let order = match order {
+            Ok(order) => order,
+            Err(why) => {
+                let end = End {
+                    state: TaskState::Rejected,
+                    exit_code: None,
+                    text: why.to_string(),
+                    failed: true,
+                };
+                let restart = service.active().map_or(NO_RESTART, |spec| spec.restart);
+                self.ended(place, task, &end, restart, now);
+                return;
+            }
+        };
         let id = self.act(Doing::Start(place, task), RuntimeAction::Start(Box::new(order)));
         let found = self.held.get_mut(&place).and_then(|h| h.runs_mut().find(|r| r.id() == task));
         if let Some(run) = found {
