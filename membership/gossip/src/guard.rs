@@ -40,10 +40,22 @@ const MAX_AHEAD: u64 = 1_000_000;
 /// A delta this large shows that we lag behind: the next exchange starts at once.
 const CATCH_UP_BYTES: usize = 8 * 1024;
 
+/// What a delta without any content weighs.
+const EMPTY_DELTA_BYTES: usize = 1;
+
+/// Rounds at full pace after news was seen. Whoever has it takes it to three others in each, so that ten
+/// are far more than the largest group needs.
+const NEWS_ROUNDS: u32 = 10;
+
+/// With no news, rounds are at least this many of the pace's intervals apart: comparing equal notes was the
+/// larger half of what an idle node of a small cluster sent.
+const QUIET_FACTOR: u32 = 4;
+
 /// How often a node starts an exchange with three others: the pace's interval x members / 32, at
 /// least x 1 and at most x 30. Each exchange carries two digests of 66 bytes for each member, so this
 /// holds the cost of an idle node at some 25 kB/s (`lan`) whatever the size. Nothing urgent waits for
-/// it: news are pushed, chitchat repairs what a push missed.
+/// it: news are pushed, chitchat repairs what a push missed. While a node neither has news nor hears
+/// any, its rounds are at least four of the pace's intervals apart.
 pub fn gossip_interval(pace: Pace, members: usize) -> Duration {
     let factor = members.clamp(FULL_PACE_MEMBERS, FULL_PACE_MEMBERS * SLOWEST);
     // The factor is below 1000.
@@ -82,6 +94,8 @@ struct State {
     asked: BTreeSet<SocketAddr>,
     round_began: Option<Instant>,
     next_round: Option<Instant>,
+    /// When something was last said or heard that somebody did not know.
+    news: Option<Instant>,
     noticed: Noticed,
 }
 
@@ -95,6 +109,7 @@ impl Guard {
             asked: BTreeSet::new(),
             round_began: None,
             next_round: None,
+            news: None,
             noticed: Noticed::default(),
         };
         Self { me, pace, state: Mutex::new(state) }
@@ -114,7 +129,20 @@ impl Guard {
         state.asked.clear();
         state.round_began = None;
         state.next_round = None;
+        state.news = None;
         state.noticed.later_self = None;
+    }
+
+    /// Something is new, here or elsewhere: rounds are at full pace for a while.
+    pub(crate) fn note_news(&self, now: Instant) {
+        let mut state = self.lock();
+        if !state.has_news(self.pace, now)
+            && let Some(began) = state.round_began
+        {
+            let interval = gossip_interval(self.pace, state.members());
+            state.next_round = Some(began + interval - self.pace.gossip_interval() / 2);
+        }
+        state.news = Some(now);
     }
 
     pub(crate) fn refuse(&self, refused: BTreeSet<NodeId>) {
@@ -170,7 +198,10 @@ impl Guard {
         if state.next_round.is_some_and(|next| now < next) {
             return false;
         }
-        let interval = gossip_interval(self.pace, state.members());
+        let mut interval = gossip_interval(self.pace, state.members());
+        if !state.has_news(self.pace, now) {
+            interval = interval.max(base * QUIET_FACTOR);
+        }
         state.round_began = Some(now);
         // chitchat ticks at the base interval: half of one less, lest a tick that comes a moment
         // early is missed and the next one waited for.
@@ -195,20 +226,40 @@ impl Guard {
                     Some(bytes) => Deserializable::deserialize(&mut &bytes[..]).ok()?,
                     None => digest,
                 };
-                self.note_delta(delta.serialized_len());
+                self.note_delta(delta.serialized_len(), Instant::now());
                 Some(ChitchatMessage::SynAck { digest, delta })
             }
             ChitchatMessage::Ack { delta } => {
-                self.note_delta(delta.serialized_len());
+                self.note_delta(delta.serialized_len(), Instant::now());
                 Some(ChitchatMessage::Ack { delta })
             }
             ChitchatMessage::BadCluster => Some(ChitchatMessage::BadCluster),
         }
     }
 
-    fn note_delta(&self, bytes: usize) {
+    fn note_delta(&self, bytes: usize, now: Instant) {
+        if bytes > EMPTY_DELTA_BYTES {
+            self.note_news(now);
+        }
         if bytes >= CATCH_UP_BYTES {
             self.lock().next_round = None;
+        }
+    }
+
+    /// Whether a message of chitchat's is to leave. An answer without content is not: nobody waits for it.
+    fn may_leave(&self, to: SocketAddr, message: &ChitchatMessage, now: Instant) -> bool {
+        match message {
+            ChitchatMessage::Syn { .. } => self.may_start(to, now),
+            ChitchatMessage::Ack { delta } => {
+                let bytes = delta.serialized_len();
+                self.note_delta(bytes, now);
+                bytes > EMPTY_DELTA_BYTES
+            }
+            ChitchatMessage::SynAck { delta, .. } => {
+                self.note_delta(delta.serialized_len(), now);
+                true
+            }
+            ChitchatMessage::BadCluster => true,
         }
     }
 
@@ -231,6 +282,11 @@ impl State {
     fn newest(&self, node: NodeId) -> Option<Incarnation> {
         let all = (node, Incarnation(0))..=(node, Incarnation(u64::MAX));
         self.admitted.range(all).next_back().map(|((_, generation), _)| *generation)
+    }
+
+    fn has_news(&self, pace: Pace, now: Instant) -> bool {
+        let recent = gossip_interval(pace, self.members()) * NEWS_ROUNDS;
+        self.news.is_some_and(|at| now < at + recent)
     }
 
     fn members(&self) -> usize {
@@ -294,12 +350,11 @@ impl Transport for Guarded {
 #[async_trait]
 impl Socket for GuardedSocket {
     async fn send(&mut self, to: SocketAddr, message: ChitchatMessage) -> anyhow::Result<()> {
-        if matches!(message, ChitchatMessage::Syn { .. })
-            && !self.guard.may_start(to, Instant::now())
-        {
-            return Ok(());
+        if self.guard.may_leave(to, &message, Instant::now()) {
+            self.inner.send(to, message).await
+        } else {
+            Ok(())
         }
-        self.inner.send(to, message).await
     }
 
     async fn recv(&mut self) -> anyhow::Result<(SocketAddr, ChitchatMessage)> {
@@ -416,7 +471,38 @@ mod tests {
             tokio::time::advance(Duration::from_millis(500)).await;
         }
         assert_eq!(started, 10, "128 members: every fourth tick");
-        guard.note_delta(CATCH_UP_BYTES);
+        guard.note_delta(CATCH_UP_BYTES, Instant::now());
         assert!(guard.may_start(addr(2), Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rounds_are_rare_while_there_is_no_news_and_at_full_pace_while_there_is() {
+        let guard = guard();
+        screen(&guard, &[(NodeId(2), 1), (NodeId(3), 1)]);
+        let rounds = async |ticks: u32| {
+            let mut started = 0;
+            for _ in 0..ticks {
+                tokio::time::advance(Duration::from_millis(500)).await;
+                started += u32::from(guard.may_start(addr(2), Instant::now()));
+            }
+            started
+        };
+        assert_eq!(rounds(40).await, 10, "every fourth tick");
+        // In the middle of a pause: the next tick is a round already.
+        assert_eq!(rounds(1).await, 1);
+        guard.note_news(Instant::now());
+        assert_eq!(rounds(9).await, 9, "every tick");
+        guard.note_delta(EMPTY_DELTA_BYTES, Instant::now());
+        assert_eq!(rounds(41).await, 11, "quiet again");
+        guard.note_delta(EMPTY_DELTA_BYTES + 1, Instant::now());
+        assert_eq!(rounds(2).await, 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_content_is_no_news_and_stays_here() {
+        let guard = guard();
+        let empty = ChitchatMessage::Ack { delta: Default::default() };
+        assert!(!guard.may_leave(addr(2), &empty, Instant::now()));
+        assert_eq!(guard.lock().news, None);
     }
 }

@@ -147,6 +147,7 @@ async fn publish(shared: &Shared, chitchat: &ChitchatHandle) {
     if changed.is_empty() {
         return;
     }
+    shared.guard.note_news(Instant::now());
     let chitchat = chitchat.chitchat();
     let mut chitchat = chitchat.lock().await;
     let state = chitchat.self_node_state();
