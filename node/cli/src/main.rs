@@ -22,10 +22,16 @@ mod status;
 mod token;
 mod up;
 
+/// Threads at most, however many cores the host has: what they do for a node (its API, its calls to the engine)
+/// is mostly waiting, and the cores are the containers'.
+const THREADS: usize = 4;
+
 fn main() -> ExitCode {
     // Wrong usage ends in here, with code 2 and clap's own words.
     let line = command_line::Shoal::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match builder.worker_threads(threads).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             output::note(format!("shoal cannot start its threads: {error}"));

@@ -11,6 +11,7 @@ use membership::time::Wall;
 use node::Node;
 use node::command::{Command, CommandError, Refused, Reply};
 use node::io::{CommandId, Effect, Input, Notice, PersistId};
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -59,6 +60,8 @@ pub(crate) struct CoreLoop {
     pub(crate) asked: mpsc::Receiver<Request>,
     pub(crate) notices: broadcast::Sender<Notice>,
     pub(crate) shown: Arc<Mutex<Shown>>,
+    /// Where the runtime's work is done: not on this thread.
+    pub(crate) work: Handle,
     pub(crate) stop: CancellationToken,
 }
 
@@ -119,6 +122,7 @@ impl CoreLoop {
                 Input::HostAnswer { target, refused: answer == HostAnswer::Refused }
             }
             FromGossip::Call { from, request, answer } => {
+                let _elsewhere = self.work.enter();
                 super::remote_logs::answer(&self.runtime, from, &request, answer);
                 return;
             }
@@ -225,7 +229,10 @@ impl CoreLoop {
                 }
                 Effect::Peers(peers) => self.gossip.set_peers(peers),
                 Effect::Refuse(nodes) => self.gossip.set_refused(nodes.into_iter().collect()),
-                Effect::Runtime { id, action } => self.runtime.act(id, action),
+                Effect::Runtime { id, action } => {
+                    let _elsewhere = self.work.enter();
+                    self.runtime.act(id, action);
+                }
                 Effect::Reply { id, result } => {
                     if let Some(reply) = open.replies.remove(&id) {
                         let _ = reply.send(result);

@@ -6,12 +6,15 @@
 //!                                     API (reads, commands) ----------+--------+
 //! ```
 //!
+//! Gossip, core and loop share one thread ([`core_thread`]); the runtime and the API run on those of the caller.
+//!
 //! Ending the process (also by SIGKILL) touches no container: the next process of this node adopts
 //! what it finds.
 
 mod backend;
 mod clock;
 mod core_loop;
+mod core_thread;
 mod enrol;
 mod remote_logs;
 
@@ -24,6 +27,7 @@ use membership::member::{Profile as MemberProfile, Resources};
 use membership::wire::PROTOCOL_VERSION;
 use node::{Node, Start};
 use placement::PLACEMENT_VERSION;
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -69,6 +73,8 @@ pub enum RunError {
     Incarnation(WriteError),
     #[error(transparent)]
     Gossip(#[from] gossip::StartError),
+    #[error("this node's core cannot have a thread of its own: {0}. Nothing was started")]
+    Thread(std::io::Error),
     #[error(transparent)]
     Api(#[from] BindError),
     #[error(
@@ -133,7 +139,10 @@ pub async fn run(
         seeds: settings.join.clone(),
         pace: pace(settings.profile),
     };
-    let (gossip, from_gossip) = Gossip::start(config).await?;
+    let core_thread = core_thread::CoreThread::start().map_err(RunError::Thread)?;
+    let starting = core_thread.handle().spawn(Gossip::start(config));
+    let (gossip, from_gossip) =
+        starting.await.map_err(|error| RunError::Core(error.to_string()))??;
     let profile = profile(&settings, &host, runtime.name(), &gossip, &clocks);
     info!(node = %me, name = %profile.name, addr = %profile.addr, incarnation = incarnation.0, "starting");
 
@@ -172,9 +181,10 @@ pub async fn run(
         asked,
         notices,
         shown,
+        work: Handle::current(),
         stop: stop.clone(),
     };
-    let core = tokio::spawn(looping.run(first));
+    let core = core_thread.handle().spawn(looping.run(first));
     let serving = stop.child_token();
     let api = tokio::spawn(socket.serve(Arc::new(local.clone()), serving.clone()));
     ready(&local);
