@@ -1,23 +1,20 @@
 //! What the runtime reports, brought to the slots this node holds: containers that started, turned
-//! healthy or unhealthy, died, vanished, or were found after a restart.
+//! healthy or unhealthy, died or vanished. (`adopt`: those that are found and that nobody here stands for.)
 //!
 //! Everything here is level-triggered: a [`Found`] is the whole present state of one container, and
 //! hearing it twice changes nothing. The slow resync (`List`) passes through the same code as events.
 
-use std::collections::BTreeSet;
-
 use membership::id::TaskId;
 use membership::time::{Instant, Millis, Now};
 
-use crate::held::{Held, Leaving, Run, Stage};
+use crate::held::{Leaving, Run, Stage};
 use crate::local::{Doing, End, Local};
 use crate::runtime::{
-    ActionId, ActionResult, ContainerHealth, ContainerState, Found, RuntimeAction, StartFailure,
+    ActionId, ActionResult, ContainerHealth, ContainerState, Found, StartFailure,
 };
 use crate::services::{Service, Services};
-use crate::slot::{Place, TaskState, TaskStatus, short_text};
+use crate::slot::{Place, TaskState, short_text};
 use crate::spec::{Restart, RestartCondition};
-use crate::start::Recipe;
 
 /// How long a stop that failed waits before it is tried again.
 const STOP_RETRY: Millis = Millis(3_000);
@@ -117,7 +114,7 @@ impl Local {
         self.ended(place, task, &end, restart_of(services, place), now);
     }
 
-    fn stopped(&mut self, task: TaskId, at: Instant) {
+    pub(crate) fn stopped(&mut self, task: TaskId, at: Instant) {
         let Some(leaving) = self.leaving.remove(&task) else { return };
         self.gone.insert(task, at);
         for (place, held) in &mut self.held {
@@ -126,7 +123,7 @@ impl Local {
                 self.changed.insert(place.service);
             }
         }
-        self.remember(leaving.service, leaving.status);
+        self.remember(leaving.place.service, leaving.status);
     }
 
     fn stop_failed(&mut self, task: TaskId, at: Instant) {
@@ -138,7 +135,10 @@ impl Local {
 
     /// The present state of one container of ours.
     pub(crate) fn container(&mut self, found: &Found, services: &Services, now: Now) {
-        if self.leaving.contains_key(&found.task) {
+        if let Some(leaving) = self.leaving.get(&found.task) {
+            if leaving.decide_again {
+                self.decide_again(found, services, now);
+            }
             return;
         }
         if self.gone.contains_key(&found.task) {
@@ -164,7 +164,7 @@ impl Local {
         }
     }
 
-    fn runs(
+    pub(crate) fn runs(
         &mut self,
         place: Place,
         found: &Found,
@@ -202,7 +202,11 @@ impl Local {
     }
 
     /// The new attempt of a start-first update is ready: it takes the old one's place.
-    fn settle_start_first(&mut self, place: Place, services: &Services, now: Now) {
+    pub(crate) fn settle_start_first(&mut self, place: Place, services: &Services, now: Now) {
+        // A node that stood still hears of what was ready then, and may not be any more.
+        if self.look_since.is_some() {
+            return;
+        }
         let Some(held) = self.held.get_mut(&place) else { return };
         if !held.next.as_ref().is_some_and(Run::is_ready) {
             return;
@@ -231,26 +235,16 @@ impl Local {
         status.container = Some(found.container.clone());
         status.state = TaskState::Failed;
         status.error = Some(end.text);
-        let leaving = Leaving {
-            service: place.service,
-            status,
-            grace: grace_of(services, place),
-            action: None,
-            retry_at: now.at,
-            tries: 0,
-            starting: false,
-        };
         // Its port or volume may be what the next attempt needs.
         if let Some(held) = self.held.get_mut(&place)
             && held.run.is_none()
         {
             held.waits_for = Some(found.task);
         }
-        self.leaving.insert(found.task, leaving);
-        self.push_stops(now.at);
+        self.send_out(Leaving::new(place, status, grace_of(services, place), now.at), now.at);
     }
 
-    fn exited(
+    pub(crate) fn exited(
         &mut self,
         place: Place,
         found: &Found,
@@ -288,133 +282,6 @@ impl Local {
         self.ended(place, task, &end, restart_of(services, place), now);
     }
 
-    /// Everything of ours in the engine. `asked` is when the question was put: what began later may
-    /// be missing from the answer.
-    fn listed(&mut self, asked: Instant, found: Vec<Found>, services: &Services, now: Now) {
-        let present: BTreeSet<TaskId> = found.iter().map(|f| f.task).collect();
-        let lost: Vec<TaskId> = self
-            .held
-            .values()
-            .flat_map(Held::runs)
-            .filter(|run| matches!(run.stage, Stage::Warming | Stage::Ready) && run.since < asked)
-            .map(Run::id)
-            .filter(|task| !present.contains(task))
-            .collect();
-        for task in lost {
-            self.removed(task, services, now);
-        }
-        // Of two containers of one slot the one that is wanted now is adopted: the other is most likely
-        // being stopped by an order of the process before this one.
-        let mut found = found;
-        found.sort_by_key(|f| {
-            let spec = services.get(f.service).and_then(Service::active);
-            let current = spec.is_some_and(|spec| spec.template == f.template);
-            std::cmp::Reverse((current, f.created, f.task))
-        });
-        for found in &found {
-            let stopped_since = self.gone.get(&found.task).is_some_and(|gone| *gone >= asked);
-            if !stopped_since {
-                self.container(found, services, now);
-            }
-        }
-    }
-
-    /// A container with our labels that no present attempt stands for: left by an earlier process of
-    /// this node, or an ended one kept for its logs.
-    fn unknown(&mut self, found: &Found, services: &Services, now: Now) {
-        let place = Place { service: found.service, slot: found.slot };
-        if self.kept.get(&place).is_some_and(|(task, _)| *task == found.task) {
-            return;
-        }
-        let wanted = services.get(found.service).filter(|s| s.active().is_some());
-        let taken = self.held.get(&place).is_some_and(|h| h.run.is_some() || h.outcome.is_some());
-        match (wanted, found.state) {
-            (Some(service), ContainerState::Running { health })
-                if !taken && health != ContainerHealth::Unhealthy =>
-            {
-                self.adopt(place, found, service, now);
-                self.runs(place, found, health, services, now);
-            }
-            (Some(service), ContainerState::Exited { code, out_of_memory }) if !taken => {
-                self.adopt(place, found, service, now);
-                self.exited(place, found, code, out_of_memory, services, now);
-                // It ended while nobody looked (most likely with its host): that is no crash loop.
-                if let Some(held) = self.held.get_mut(&place) {
-                    held.failures = 0;
-                    held.not_before = now.at;
-                    held.restated = true;
-                }
-            }
-            (_, ContainerState::Exited { .. }) => {
-                self.act(
-                    Doing::Tidy,
-                    RuntimeAction::Remove { task: found.task, container: found.container.clone() },
-                );
-            }
-            _ => self.send_off(place, found, services, now),
-        }
-    }
-
-    /// Takes a container over that an earlier process of this node started.
-    fn adopt(&mut self, place: Place, found: &Found, service: &Service, now: Now) {
-        self.hold(place, found.epoch, now.at, None);
-        let status = TaskStatus {
-            id: found.task,
-            slot: place.slot,
-            template: found.template,
-            created: found.created,
-            state: TaskState::Starting,
-            since: now.wall,
-            message: "adopted".to_owned(),
-            error: None,
-            container: Some(found.container.clone()),
-            pid: found.pid,
-            exit_code: None,
-            ports: found.ports.clone(),
-        };
-        let Some(mut recipe) = Recipe::of(service) else { return };
-        recipe.template = found.template;
-        let run = Run {
-            status,
-            recipe,
-            stage: Stage::Warming,
-            since: now.at,
-            running_since: Some(now.at),
-        };
-        if let Some(held) = self.held.get_mut(&place) {
-            held.run = Some(run);
-        }
-    }
-
-    /// A container that should not be there any more is stopped and removed.
-    fn send_off(&mut self, place: Place, found: &Found, services: &Services, now: Now) {
-        let status = TaskStatus {
-            id: found.task,
-            slot: place.slot,
-            template: found.template,
-            created: found.created,
-            state: TaskState::Shutdown,
-            since: now.wall,
-            message: "left over".to_owned(),
-            error: None,
-            container: Some(found.container.clone()),
-            pid: found.pid,
-            exit_code: None,
-            ports: Vec::new(),
-        };
-        let leaving = Leaving {
-            service: place.service,
-            status,
-            grace: grace_of(services, place),
-            action: None,
-            retry_at: now.at,
-            tries: 0,
-            starting: false,
-        };
-        self.leaving.insert(found.task, leaving);
-        self.push_stops(now.at);
-    }
-
     /// Forgets tasks that have been gone for so long that no late answer can speak of them.
     pub(crate) fn forget_gone(&mut self, at: Instant) {
         self.gone.retain(|_, since| at.since(*since) < GONE_MEMORY);
@@ -444,22 +311,13 @@ impl Local {
             run.status.container = None;
             self.ended(place, task, &end, restart_of(services, place), now);
             let grace = grace_of(services, place);
-            let leaving = Leaving {
-                service: place.service,
-                status,
-                grace,
-                action: None,
-                retry_at: now.at,
-                tries: 0,
-                starting,
-            };
-            self.leaving.insert(task, leaving);
+            let leaving = Leaving { starting, ..Leaving::new(place, status, grace, now.at) };
+            self.send_out(leaving, now.at);
         }
-        self.push_stops(now.at);
     }
 }
 
-fn grace_of(services: &Services, place: Place) -> Millis {
+pub(crate) fn grace_of(services: &Services, place: Place) -> Millis {
     services
         .get(place.service)
         .and_then(|s| s.spec.as_ref().ok())

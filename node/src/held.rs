@@ -1,11 +1,11 @@
 //! What this node holds: for each slot it claims, the present attempt to run it, the one that is to
 //! replace it, and how the attempts before went. Data and small questions; `local` has the transitions.
 
-use membership::id::{NodeId, ServiceId, TaskId};
+use membership::id::{NodeId, TaskId};
 use membership::time::{Instant, Millis, Wall};
 
 use crate::runtime::ActionId;
-use crate::slot::{Claim, Epoch, Phase, Slot, TaskState, TaskStatus};
+use crate::slot::{Claim, Epoch, Phase, Place, Slot, TaskState, TaskStatus};
 use crate::start::Recipe;
 
 /// How far one attempt has come.
@@ -108,6 +108,11 @@ impl Held {
         }
     }
 
+    /// Something was started for it, or its work is done: what is found beside that is one too many.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.outcome.is_some() || self.run.as_ref().is_some_and(|run| run.stage != Stage::Queued)
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.run.as_ref().is_some_and(Run::is_ready)
     }
@@ -141,7 +146,7 @@ impl Held {
 /// A container on its way out.
 #[derive(Clone, Debug)]
 pub(crate) struct Leaving {
-    pub service: ServiceId,
+    pub place: Place,
     pub status: TaskStatus,
     pub grace: Millis,
     /// The action under way; `None` while waiting for `retry_at`.
@@ -150,4 +155,38 @@ pub(crate) struct Leaving {
     pub tries: u32,
     /// It was being started when it was given up: stop it as soon as the start is answered.
     pub starting: bool,
+    /// The engine was away when it was decided. What it was decided for may have passed: the container
+    /// is looked at and the decision made again before it is carried out.
+    pub decide_again: bool,
+}
+
+impl Leaving {
+    /// To be stopped now.
+    pub(crate) fn new(place: Place, status: TaskStatus, grace: Millis, at: Instant) -> Self {
+        Self {
+            place,
+            status,
+            grace,
+            action: None,
+            retry_at: at,
+            tries: 0,
+            starting: false,
+            decide_again: false,
+        }
+    }
+
+    /// Its stop may be ordered, once `retry_at` has come.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.action.is_none() && !self.starting && !self.decide_again
+    }
+}
+
+/// The newest container of a slot that has ended: kept for its logs, and because its label is the only
+/// durable word about the epoch under which this node held the slot last.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub task: TaskId,
+    pub container: String,
+    pub epoch: Epoch,
+    pub created: Wall,
 }

@@ -9,6 +9,7 @@
 //! over a service does; `local` and `containers` for the slots this host holds; `members` for the
 //! view; `writes` and `persist` for the way of a change to two disks; `rollout` for updates.
 
+mod adopt;
 mod claims;
 pub mod command;
 mod containers;

@@ -12,7 +12,7 @@ use membership::time::{Instant, Millis, Now};
 use rand::{Rng, RngExt};
 
 use crate::containers::NO_RESTART;
-use crate::held::{Held, Leaving, Run, Stage};
+use crate::held::{Held, Kept, Leaving, Run, Stage};
 use crate::runtime::{ActionId, RuntimeAction};
 use crate::services::Service;
 use crate::settings::Settings;
@@ -56,12 +56,14 @@ pub(crate) struct Local {
     pub(crate) held: BTreeMap<Place, Held>,
     pub(crate) leaving: BTreeMap<TaskId, Leaving>,
     pub(crate) history: BTreeMap<ServiceId, Vec<TaskStatus>>,
-    /// Containers of ended tasks, kept for their logs: one for each slot.
-    pub(crate) kept: BTreeMap<Place, (TaskId, String)>,
+    pub(crate) kept: BTreeMap<Place, Kept>,
     /// Tasks that ended a short while ago, and when.
     pub(crate) gone: BTreeMap<TaskId, Instant>,
     pub(crate) doing: BTreeMap<ActionId, Doing>,
     pub(crate) engine_ok: bool,
+    /// What the engine was heard to say may be older than this: until it has listed everything anew,
+    /// nothing that serves is stopped for it.
+    pub(crate) look_since: Option<Instant>,
     /// Services whose claims or history changed since the last publication.
     pub(crate) changed: BTreeSet<ServiceId>,
     pub(crate) changes: Vec<Change>,
@@ -81,6 +83,7 @@ impl Local {
             gone: BTreeMap::new(),
             doing: BTreeMap::new(),
             engine_ok: true,
+            look_since: None,
             changed: BTreeSet::new(),
             changes: Vec::new(),
             out: Vec::new(),
@@ -130,8 +133,8 @@ impl Local {
         for run in held.run.into_iter().chain(held.next) {
             self.stop_run(place, run, now, why, grace);
         }
-        if let Some((task, container)) = self.kept.remove(&place) {
-            self.act(Doing::Tidy, RuntimeAction::Remove { task, container });
+        if let Some(Kept { task, container, .. }) = self.kept.remove(&place) {
+            self.tidy(task, container);
         }
         self.changed.insert(place.service);
     }
@@ -147,18 +150,18 @@ impl Local {
         if run.stage == Stage::Queued {
             return;
         }
-        let leaving = Leaving {
-            service: place.service,
-            status,
-            grace,
-            action: None,
-            retry_at: now.at,
-            tries: 0,
-            starting,
-        };
-        let id = leaving.status.id;
-        self.leaving.insert(id, leaving);
-        self.push_stops(now.at);
+        self.send_out(Leaving { starting, ..Leaving::new(place, status, grace, now.at) }, now.at);
+    }
+
+    /// Stops a container, now or as soon as the engine can be asked to.
+    pub(crate) fn send_out(&mut self, leaving: Leaving, at: Instant) {
+        self.leaving.insert(leaving.status.id, leaving);
+        self.push_stops(at);
+    }
+
+    /// Removes what an ended task left behind.
+    pub(crate) fn tidy(&mut self, task: TaskId, container: String) {
+        self.act(Doing::Tidy, RuntimeAction::Remove { task, container });
     }
 
     /// Issues the stops that are due.
@@ -169,7 +172,7 @@ impl Local {
         let due: Vec<TaskId> = self
             .leaving
             .iter()
-            .filter(|(_, l)| l.action.is_none() && !l.starting && l.retry_at <= at)
+            .filter(|(_, l)| l.is_waiting() && l.retry_at <= at)
             .map(|(id, _)| *id)
             .collect();
         for task in due {
@@ -230,9 +233,13 @@ impl Local {
         if room == 0 || !self.engine_ok {
             return;
         }
+        // What runs in a slot and was to be stopped may yet be what fills it.
+        let undecided: BTreeSet<Place> =
+            self.leaving.values().filter(|l| l.decide_again).map(|l| l.place).collect();
         let queued: Vec<(Place, TaskId)> = self
             .held
             .iter()
+            .filter(|(place, _)| !undecided.contains(place))
             .flat_map(|(place, held)| held.runs().map(|run| (*place, run)))
             .filter(|(_, run)| run.stage == Stage::Queued)
             .map(|(place, run)| (place, run.id()))
@@ -320,16 +327,21 @@ impl Local {
         if !was_next {
             held.unready_since = now.at;
         }
-        self.keep_container(place, &run.status);
+        let epoch = held.epoch;
+        self.keep_container(place, &run.status, epoch);
         self.remember(place.service, run.status.clone());
         self.log(place, &run.status);
     }
 
     /// Keeps the last ended container of a slot for its logs and removes the one before.
-    fn keep_container(&mut self, place: Place, status: &TaskStatus) {
+    fn keep_container(&mut self, place: Place, status: &TaskStatus, epoch: Epoch) {
         let Some(container) = status.container.clone() else { return };
-        if let Some((task, container)) = self.kept.insert(place, (status.id, container)) {
-            self.act(Doing::Tidy, RuntimeAction::Remove { task, container });
+        self.keep(place, Kept { task: status.id, container, epoch, created: status.created });
+    }
+
+    pub(crate) fn keep(&mut self, place: Place, kept: Kept) {
+        if let Some(Kept { task, container, .. }) = self.kept.insert(place, kept) {
+            self.tidy(task, container);
         }
     }
 
@@ -376,8 +388,7 @@ impl Local {
 
     /// The next time at which something here is due.
     pub(crate) fn next_wake(&self) -> Option<Instant> {
-        let stops =
-            self.leaving.values().filter(|l| l.action.is_none() && !l.starting).map(|l| l.retry_at);
+        let stops = self.leaving.values().filter(|l| l.is_waiting()).map(|l| l.retry_at);
         let delays = self
             .held
             .values()

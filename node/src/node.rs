@@ -482,10 +482,9 @@ impl Node {
                 self.publish_health(now);
             }
             RuntimeEvent::EngineBack { version } => {
-                self.local.engine_ok = true;
+                self.local.engine_back(now.at);
                 self.engine = EngineState::Ok;
                 self.profile.engine_version = version;
-                self.local.list(now.at);
                 self.publish_profile(now);
                 self.publish_health(now);
                 self.dirty.extend(self.services.ids());

@@ -115,7 +115,7 @@ impl Node {
             let root = sync::start(&self.registers);
             self.send(peer, Message::Sync(root));
         }
-        self.local.list(now.at);
+        self.local.look_anew(now.at);
         self.publish_health(now);
     }
 

@@ -173,6 +173,11 @@ impl Node {
                 }
                 continue;
             }
+            // What is known of the others may be as old as the pause: a node that asks stops nothing
+            // that serves.
+            if self.settling.on() && held.is_ready() {
+                continue;
+            }
             if held.relieves == Some(*node) && serves(claim) {
                 if held.failures == 0 {
                     continue;

@@ -106,6 +106,11 @@ pub struct Found {
     pub template: TemplateId,
     pub created: Wall,
     pub state: ContainerState,
+    /// When its process began to run, by the engine's word; `None` before, and where nobody knows.
+    pub started: Option<Wall>,
+    /// Its stop has been begun, by this process of shoal or by an earlier one: it is not to be counted
+    /// on, though it may run for as long as its grace time.
+    pub stopping: bool,
     pub pid: Option<u32>,
     pub ports: Vec<PortStatus>,
 }

@@ -17,6 +17,15 @@ use crate::operators::CommandNo;
 /// A record, by what tells it from all others.
 pub type RecordName = (Key, Stamp, NodeId);
 
+/// A record as it lies on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub name: RecordName,
+    pub tombstone: bool,
+    /// The concurrent edit that lost and that this record keeps; for a record of a conflict.
+    pub keeps: Option<RecordName>,
+}
+
 /// What a node itself believes about a service at the moment it acts on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnView {
@@ -104,7 +113,7 @@ pub enum Seen {
     /// Records are on a disk.
     Written {
         host: HostIx,
-        records: Vec<RecordName>,
+        records: Vec<Stored>,
     },
     /// A node tells another of records: hands them on, or confirms that it has them.
     Told {

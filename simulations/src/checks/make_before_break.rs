@@ -1,6 +1,6 @@
 //! Promise 3: a replica that is wanted is never stopped before a better one is ready.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use membership::id::TaskId;
 use node::slot::{Phase, Place, Slot};
@@ -21,10 +21,15 @@ const OLD_NEWS: Span = Span::secs(120);
 /// A node that learns of readiness and of the reason to stop in one breath has not broken anything.
 const NOTICED: Span = Span::ms(100);
 
+/// What was decided this long ago may be carried out; after that it has to be right anew.
+const DECIDED: Span = Span::secs(2);
+
 #[derive(Debug, Default)]
 pub(super) struct MakeBeforeBreak {
-    /// Given up for a good reason: the stop may come later, when an engine answers again.
-    given_up: BTreeSet<TaskId>,
+    /// Given up for a good reason, and when.
+    given_up: BTreeMap<TaskId, At>,
+    /// Stopped for a good reason: what the engine did not finish is ordered again.
+    ordered: BTreeSet<TaskId>,
 }
 
 /// Another host has the place ready, or had until just now.
@@ -63,11 +68,15 @@ impl Check for MakeBeforeBreak {
             Seen::GivesUp { host, task, view: Some(view) }
                 if !breaks(at, picture, *host, *task, view) =>
             {
-                self.given_up.insert(*task);
+                self.given_up.insert(*task, at);
             }
-            Seen::Stop { host, place, task, view: Some(view) }
-                if !self.given_up.contains(task) && breaks(at, picture, *host, *task, view) =>
-            {
+            Seen::Stop { host, place, task, view: Some(view) } if !self.ordered.contains(task) => {
+                let decided =
+                    self.given_up.get(task).is_some_and(|when| at.since(*when) <= DECIDED);
+                if decided || !breaks(at, picture, *host, *task, view) {
+                    self.ordered.insert(*task);
+                    return;
+                }
                 let (place, task) = (ShortPlace(*place), ShortTask(*task));
                 let text = format!(
                     "{host} stops the only ready task {task} of {place}, wanted by its own view ({:?})",

@@ -11,7 +11,7 @@ use node::slot::{Epoch, Phase, Place, TemplateId};
 
 use crate::engine::Became;
 use crate::links::HostIx;
-use crate::seen::Seen;
+use crate::seen::{RecordName, Seen, Stored};
 use crate::time::At;
 
 /// One task as it was ordered and became.
@@ -46,6 +46,10 @@ pub struct Picture {
     pub last_ready: BTreeMap<Place, BTreeMap<HostIx, At>>,
     pub claims: BTreeMap<Place, BTreeMap<HostIx, (Epoch, Phase)>>,
     pub disks: BTreeMap<HostIx, BTreeMap<Key, (Stamp, NodeId)>>,
+    /// Every tombstone that was ever on a disk.
+    pub tombstones: BTreeSet<RecordName>,
+    /// Concurrent edits that lost, by the disks that keep them as conflicts.
+    pub lost_edits: BTreeMap<HostIx, BTreeSet<RecordName>>,
 }
 
 impl Picture {
@@ -96,12 +100,17 @@ impl Picture {
             }
             Seen::Written { host, records } => {
                 let disk = self.disks.entry(*host).or_default();
-                for (key, stamp, writer) in records {
+                for Stored { name: (key, stamp, writer), tombstone, keeps } in records {
                     disk.insert(*key, (*stamp, *writer));
+                    if *tombstone {
+                        self.tombstones.insert((*key, *stamp, *writer));
+                    }
+                    self.lost_edits.entry(*host).or_default().extend(keeps);
                 }
             }
             Seen::DiskLost { host } => {
                 self.disks.remove(host);
+                self.lost_edits.remove(host);
             }
             Seen::Stop { .. }
             | Seen::Published { .. }

@@ -11,7 +11,7 @@ use super::Checks;
 use crate::engine::Became;
 use crate::links::HostIx;
 use crate::operators::CommandNo;
-use crate::seen::{OwnView, RecordName, Seen};
+use crate::seen::{OwnView, RecordName, Seen, Stored};
 use crate::time::{At, Span};
 
 const A: HostIx = HostIx(0);
@@ -154,6 +154,19 @@ fn the_only_ready_replica_is_not_stopped() {
     assert_eq!(script.found(), ["make before break"], "a start-first update");
 }
 
+#[test]
+fn a_stop_that_was_right_when_it_was_decided_has_to_be_right_when_it_is_carried_out() {
+    let gives_up = |n| Seen::GivesUp { host: A, task: task(n), view: Some(view()) };
+    let mut script = Script::new();
+    script.sees(runs(A, 1)).sees(runs(B, 2)).passes(1).sees([gives_up(1)]);
+    script.sees([became(B, 2, Became::NotReady)]).passes(20).sees([stop(A, 1, view())]);
+    assert_eq!(script.found(), ["make before break"], "its twin is gone since");
+    let mut script = Script::new();
+    script.sees(runs(A, 1)).sees(runs(B, 2)).passes(1).sees([gives_up(1), stop(A, 1, view())]);
+    script.sees([became(B, 2, Became::NotReady)]).passes(20).sees([stop(A, 1, view())]);
+    assert!(script.found().is_empty(), "the stop was under way already");
+}
+
 fn record() -> RecordName {
     (Key { kind: Kind::Service, id: 1 }, Stamp { ms: 5, counter: 0 }, NodeId(1))
 }
@@ -167,7 +180,7 @@ fn acked(alive: usize) -> Seen {
 }
 
 fn written(host: HostIx) -> Seen {
-    Seen::Written { host, records: vec![record()] }
+    Seen::Written { host, records: vec![Stored { name: record(), tombstone: false, keeps: None }] }
 }
 
 #[test]
@@ -257,6 +270,54 @@ fn the_removed_stays_removed() {
         .sees(runs(A, 1))
         .ends();
     assert_eq!(script.found(), ["removed"; 2]);
+}
+
+#[test]
+fn a_removal_may_lose_where_it_is_kept_as_a_conflict_and_with_every_disk_that_knew_of_it() {
+    let service = ServiceId(1);
+    let key = Key { kind: Kind::Service, id: service.0 };
+    let removal = (key, Stamp { ms: 5, counter: 0 }, NodeId(1));
+    let edit = (key, Stamp { ms: 6, counter: 0 }, NodeId(2));
+    let conflict = (Key { kind: Kind::Conflict, id: 9 }, removal.1, removal.2);
+    let put = |host, name, tombstone, keeps| Seen::Written {
+        host,
+        records: vec![Stored { name, tombstone, keeps }],
+    };
+    let healed = |script: &mut Script| {
+        script.sees([Seen::Removed { service }, Seen::Healed]).passes(40);
+    };
+    let mut script = Script::new();
+    script.sees([put(A, removal, true, None), put(A, edit, false, None)]);
+    healed(&mut script);
+    script.sees(runs(A, 1)).ends();
+    assert_eq!(script.found(), ["removed"; 2], "it disappeared silently");
+    let mut script = Script::new();
+    script.sees([put(A, removal, true, None), put(A, edit, false, None)]);
+    script.sees([put(A, conflict, false, Some(removal))]);
+    healed(&mut script);
+    script.sees(runs(A, 1)).ends();
+    assert!(script.found().is_empty(), "it is shown");
+    script.sees(runs(B, 2));
+    assert_eq!(script.found(), ["removed"], "not on B");
+    let mut script = Script::new();
+    script.sees([
+        put(A, removal, true, None),
+        put(B, removal, true, None),
+        put(C, edit, false, None),
+    ]);
+    script.sees([Seen::Removed { service }, Seen::DiskLost { host: A }, Seen::Healed]).passes(40);
+    script.sees(runs(C, 1));
+    assert_eq!(script.found(), ["removed"], "B knows of it");
+    let mut script = Script::new();
+    script.sees([
+        put(A, removal, true, None),
+        put(B, removal, true, None),
+        put(C, edit, false, None),
+    ]);
+    script.sees([Seen::Removed { service }]);
+    script.sees([Seen::DiskLost { host: A }, Seen::DiskLost { host: B }, Seen::Healed]).passes(40);
+    script.sees(runs(C, 1)).ends();
+    assert!(script.found().is_empty(), "nobody can know of it");
 }
 
 #[test]

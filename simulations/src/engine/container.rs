@@ -61,6 +61,9 @@ pub struct Container {
     pub ports: Vec<PortStatus>,
     /// Being stopped on request: not counted on any more.
     pub stopping: bool,
+    /// A stop of it has been begun at some time. Written on the container, so it outlives the stop, and
+    /// the engine's process too.
+    pub marked: bool,
     /// Unique over the run of an engine, so that a late event of an earlier container is recognised.
     pub generation: u64,
     manner: Manner,
@@ -92,6 +95,7 @@ impl Container {
             state: ContainerState::Created,
             ports: ports.collect(),
             stopping: false,
+            marked: false,
             generation,
             manner,
             health_check: has_health_check(&start.template_json),
@@ -180,6 +184,8 @@ impl Container {
             template: self.template,
             created: self.created,
             state: self.state,
+            started: None,
+            stopping: self.marked,
             pid: None,
             ports: self.ports.clone(),
         }

@@ -259,6 +259,7 @@ impl Engine {
         let Some(container) = self.named(task, container) else { return };
         if let Some(found) = self.containers.get_mut(&container) {
             found.stopping = true;
+            found.marked = true;
             found.note(out);
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use membership::member::{MemberState, Profile};
 use membership::message::Message;
-use membership::record::{Key, Kind};
+use membership::record::{Key, Kind, Record};
 use membership::time::Wall;
 use membership::wire;
 use node::command::{Command, CommandError, Reply};
@@ -20,7 +20,7 @@ use crate::engine::Boot;
 use crate::host::{BACKLOG, Process};
 use crate::links::HostIx;
 use crate::operators::{CommandNo, Replied};
-use crate::seen::{OwnView, RecordName, Seen};
+use crate::seen::{OwnView, RecordName, Seen, Stored};
 use crate::time::{At, Span};
 
 impl World {
@@ -406,10 +406,8 @@ impl World {
         let more = !process.writing.is_empty();
         let result = host.disk.write(&records);
         if result.is_ok() {
-            self.seen.push(Seen::Written {
-                host: ix,
-                records: records.iter().map(record_name).collect(),
-            });
+            let records = records.iter().map(stored).collect();
+            self.seen.push(Seen::Written { host: ix, records });
         }
         self.feed(ix, Input::Persisted { id, result });
         if more {
@@ -479,10 +477,8 @@ impl World {
             && self.chances.disks.per_mille(500)
             && host.disk.write(&records).is_ok()
         {
-            self.seen.push(Seen::Written {
-                host: ix,
-                records: records.iter().map(record_name).collect(),
-            });
+            let records = records.iter().map(stored).collect();
+            self.seen.push(Seen::Written { host: ix, records });
         }
         host.engine.detach(&mut self.chances.engines);
         self.commands.retain(|_, (host, ..)| *host != ix);
@@ -505,8 +501,15 @@ fn subject_of(command: &Command) -> u128 {
     }
 }
 
-fn record_name(record: &membership::record::Record) -> RecordName {
+fn record_name(record: &Record) -> RecordName {
     (record.key, record.stamp, record.writer)
+}
+
+fn stored(record: &Record) -> Stored {
+    let body = record.body.as_deref().filter(|_| record.key.kind == Kind::Conflict);
+    let loser = body.and_then(|body| wire::decode::<Record>(body).ok());
+    let keeps = loser.as_ref().map(record_name);
+    Stored { name: record_name(record), tombstone: record.is_tombstone(), keeps }
 }
 
 fn profile_of(host: &crate::host::Host, started: Wall) -> Profile {

@@ -92,6 +92,8 @@ pub(super) fn read(
             t.parse().ok().map(Wall)
         })?,
         state: ContainerState::Created,
+        started: None,
+        stopping: false,
         pid: None,
         ports: Vec::<PortStatus>::new(),
     })
