@@ -25,7 +25,7 @@ mod nodes;
 mod normalise;
 mod own;
 mod passthrough;
-mod rfc3339;
+pub(crate) mod rfc3339;
 mod route;
 mod service_json;
 mod services;

@@ -55,7 +55,7 @@ pub(super) fn from_wall(wall: Wall) -> String {
 }
 
 /// A `since` or `until`: Unix seconds with an optional fraction, or RFC 3339. In Unix nanoseconds.
-pub(super) fn parse(text: &str) -> Option<i64> {
+pub(crate) fn parse(text: &str) -> Option<i64> {
     parse_unix(text).or_else(|| parse_date(text))
 }
 

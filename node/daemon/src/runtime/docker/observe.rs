@@ -12,6 +12,7 @@ use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, Health
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures_util::{StreamExt, stream};
 use membership::id::TaskId;
+use membership::time::Wall;
 use node::runtime::{
     ActionId, ActionResult, ContainerHealth, ContainerState, Found, RuntimeEvent, label,
 };
@@ -23,6 +24,10 @@ use crate::runtime::{Owner, ownership};
 
 /// Containers looked at together while listing.
 const LOOKS_AT_ONCE: usize = 8;
+
+/// What the name of a container ends with once its stop has begun. No task's name does: they end with
+/// the task's id.
+pub(super) const STOPPING_SUFFIX: &str = ".stopping";
 
 /// Locks for the order of reports. Containers share them by hash, which only costs a little waiting.
 const LOCKS: usize = 64;
@@ -114,6 +119,21 @@ pub(super) fn ours(owner: Owner) -> Vec<String> {
     vec![format!("{}={}", label::NODE, owner.node), format!("{}={}", label::CLUSTER, owner.cluster)]
 }
 
+/// The container of a task, by its labels; `None` if there is none.
+pub(super) async fn of_task(shared: &Shared, task: TaskId) -> Result<Option<String>, CallError> {
+    let mut labels = ours(shared.owner);
+    labels.push(format!("{}={task}", label::SWARM_TASK_ID));
+    let filters = HashMap::from([("label", labels)]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let found = shared
+        .engine
+        .call("look for a container", READ_DEADLINE, |docker| async move {
+            docker.list_containers(Some(options)).await
+        })
+        .await?;
+    Ok(found.into_iter().find_map(|summary| summary.id))
+}
+
 async fn look_at_all(shared: &Shared) -> Result<Vec<Found>, CallError> {
     let filters = HashMap::from([("label", ours(shared.owner))]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
@@ -150,6 +170,8 @@ fn found(owner: Owner, inspected: ContainerInspectResponse) -> Option<Found> {
         }
     };
     let state = inspected.state.unwrap_or_default();
+    found.stopping = inspected.name.is_some_and(|name| name.ends_with(STOPPING_SUFFIX));
+    found.started = state.started_at.as_deref().and_then(started);
     found.pid = state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0);
     found.state = container_state(state);
     let ports = inspected.network_settings.and_then(|network| network.ports).unwrap_or_default();
@@ -165,6 +187,12 @@ fn found(owner: Owner, inspected: ContainerInspectResponse) -> Option<Found> {
     found.ports.sort();
     found.ports.dedup();
     Some(found)
+}
+
+/// Docker's time for a container that was never started is in the year 1.
+fn started(text: &str) -> Option<Wall> {
+    let nanos = crate::api::rfc3339::parse(text)?;
+    u64::try_from(nanos / 1_000_000).ok().filter(|ms| *ms > 0).map(Wall)
 }
 
 fn container_state(state: bollard::models::ContainerState) -> ContainerState {

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use bollard::query_parameters::{RemoveContainerOptionsBuilder, StopContainerOptionsBuilder};
+use bollard::query_parameters::{
+    RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
+};
 use membership::id::TaskId;
 use membership::time::Millis;
-use node::runtime::{ActionResult, ContainerState};
+use node::runtime::{ActionResult, ContainerState, Found};
 
-use super::engine::{CallError, WORK_DEADLINE};
+use super::engine::{CallError, READ_DEADLINE, WORK_DEADLINE};
+use super::observe::STOPPING_SUFFIX;
 use super::{Shared, observe, stop_failed};
 
 /// How long somebody else's removal of the same container may take.
@@ -21,11 +24,23 @@ pub(super) async fn stop(
     container: &str,
     grace: Millis,
 ) -> ActionResult {
+    // The answer to its start was lost, and with it the id: its labels say whose it is.
+    let by_label = if container.is_empty() {
+        match observe::of_task(shared, task).await {
+            Ok(Some(container)) => container,
+            Ok(None) => return ActionResult::Stopped,
+            Err(error) => return stop_failed(container, &error),
+        }
+    } else {
+        container.to_owned()
+    };
+    let container = by_label.as_str();
     let found = match look(shared, task, container).await {
         Ok(Some(found)) => found,
         Ok(None) => return ActionResult::Stopped,
         Err(failed) => return failed,
     };
+    mark(shared, &found).await;
     if found.state == ContainerState::Paused {
         // A frozen process hears no signal. If this fails the removal below still kills it.
         let name = container.to_owned();
@@ -61,6 +76,24 @@ pub(super) async fn stop(
     delete(shared, container).await
 }
 
+/// Notes on the container itself that its stop has begun: a shoal that starts meanwhile must not take it
+/// for one that serves, and labels cannot be changed. Only the name can.
+async fn mark(shared: &Shared, found: &Found) {
+    let running = matches!(found.state, ContainerState::Running { .. } | ContainerState::Paused);
+    if found.stopping || !running {
+        return;
+    }
+    let name = format!("{}.{}.{}{STOPPING_SUFFIX}", found.service_name, found.slot, found.task);
+    let options = RenameContainerOptionsBuilder::default().name(&name).build();
+    let container = found.container.clone();
+    let renamed = shared.engine.call("rename a container", READ_DEADLINE, |docker| async move {
+        docker.rename_container(&container, options).await
+    });
+    if let Err(error) = renamed.await {
+        tracing::debug!(container = %found.container, %error, "a container is stopped without being marked");
+    }
+}
+
 /// Removes what a task left behind; what still runs is killed.
 pub(super) async fn remove(shared: &Shared, task: TaskId, container: &str) -> ActionResult {
     match look(shared, task, container).await {
@@ -75,7 +108,7 @@ async fn look(
     shared: &Shared,
     task: TaskId,
     container: &str,
-) -> Result<Option<node::runtime::Found>, ActionResult> {
+) -> Result<Option<Found>, ActionResult> {
     match observe::look(shared, container).await {
         Ok(Some(found)) if found.task == task => Ok(Some(found)),
         Ok(_) => Err(ActionResult::StopFailed {

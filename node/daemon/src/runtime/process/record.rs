@@ -34,6 +34,12 @@ pub(super) struct Record {
     /// `None` before the process was started.
     pub(super) process: Option<Process>,
     pub(super) exit: Option<Exit>,
+    /// Milliseconds since 1970 when it was started; `None` in records of earlier versions.
+    #[serde(default)]
+    pub(super) started_ms: Option<u64>,
+    /// Its stop has been begun: a shoal that starts meanwhile must not count on it.
+    #[serde(default)]
+    pub(super) stopping: bool,
 }
 
 /// How a task ended.
@@ -51,7 +57,17 @@ impl Record {
         ports: Vec<PortStatus>,
         boot: String,
     ) -> Self {
-        Self { version: VERSION, labels, template, ports, boot, process: None, exit: None }
+        Self {
+            version: VERSION,
+            labels,
+            template,
+            ports,
+            boot,
+            process: None,
+            exit: None,
+            started_ms: None,
+            stopping: false,
+        }
     }
 }
 

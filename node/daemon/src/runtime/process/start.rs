@@ -16,6 +16,7 @@ use super::task::{Task, exit_code};
 use super::{Shared, health, output};
 use crate::runtime::ownership;
 use crate::runtime::spec::Template;
+use crate::runtime::wallclock::wall_now;
 
 /// Answers [`node::runtime::RuntimeAction::Start`].
 pub(super) async fn start(shared: &Arc<Shared>, id: ActionId, start: &StartTask) {
@@ -73,7 +74,12 @@ async fn run(shared: &Arc<Shared>, start: &StartTask) -> Result<Arc<Task>, (Star
     };
     // A child that was not waited for keeps its pid, so this is it, dead or alive.
     let process = child.id().and_then(Process::of);
-    if let Err(error) = task.change(|record| record.process = process).await {
+    let started = wall_now();
+    let noted = task.change(|record| {
+        record.process = process;
+        record.started_ms = Some(started.0);
+    });
+    if let Err(error) = noted.await {
         tracing::warn!(task = %task.id, %error, "a process could not be written down; the next shoal finds it by its environment");
     }
     shared.tasks().insert(task.id, task.clone());

@@ -21,10 +21,14 @@ pub(super) async fn stop(
     grace: Millis,
 ) -> ActionResult {
     let Some(task) = shared.task(id) else { return ActionResult::Stopped };
-    if task.container() != container {
+    // Without the answer to its start nobody knows a name for it but the task's.
+    if !container.is_empty() && task.container() != container {
         return not_its_own(id, container);
     }
     if task.process().is_some() {
+        if let Err(error) = task.change(|record| record.stopping = true).await {
+            tracing::debug!(task = %id, %error, "a process is stopped without that being written down");
+        }
         let signal = task.launch.as_ref().map_or(Signal::SIGTERM, |launch| launch.stop_signal);
         task.signal(signal);
         let _ = tokio::time::timeout(Duration::from_millis(grace.0), task.ended()).await;

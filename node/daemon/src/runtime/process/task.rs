@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use membership::id::TaskId;
+use membership::time::Wall;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use node::runtime::{ContainerHealth, ContainerState, Found};
@@ -68,6 +69,8 @@ impl Task {
         let mut found =
             ownership::read(owner, &self.container(), |name| labels.get(name).cloned()).ok()?;
         found.ports = state.record.ports.clone();
+        found.started = state.record.started_ms.map(Wall);
+        found.stopping = state.record.stopping;
         found.state = match (state.record.process, state.record.exit) {
             (_, Some(Exit { code })) => ContainerState::Exited { code, out_of_memory: false },
             (Some(process), None) => {
