@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use membership::fact::FactKey;
 use membership::id::{NodeId, ServiceId};
@@ -29,17 +30,20 @@ pub(crate) fn strength(
     (serves, claim.epoch, Reverse((race, node)))
 }
 
+/// The claims on one slot, in the order of their holders' ids: nearly always one.
+pub(crate) type Holders = Vec<(NodeId, Arc<Claim>)>;
+
 /// All claims of all nodes, by place.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClaimTable {
-    by_service: BTreeMap<ServiceId, BTreeMap<Slot, BTreeMap<NodeId, Claim>>>,
+    by_service: BTreeMap<ServiceId, BTreeMap<Slot, Holders>>,
     /// Which slots each part of a node's claims held, so that a new part replaces exactly the old.
-    parts: BTreeMap<(NodeId, ServiceId, u16), BTreeSet<Slot>>,
+    parts: BTreeMap<(NodeId, ServiceId, u16), Vec<Slot>>,
     highest: BTreeMap<Place, Epoch>,
 }
 
 impl ClaimTable {
-    /// Takes a fact over. Answers the service whose claims changed.
+    /// Takes a fact over. Answers the places about which it says something, or said before.
     ///
     /// # Errors
     /// When the value is not a list of claims; the table is then unchanged.
@@ -48,43 +52,61 @@ impl ClaimTable {
         owner: NodeId,
         key: FactKey,
         value: Option<&[u8]>,
-    ) -> Result<Option<ServiceId>, wire::WireError> {
-        let FactKey::Claims { service, part } = key else { return Ok(None) };
+    ) -> Result<BTreeSet<Place>, wire::WireError> {
+        let FactKey::Claims { service, part } = key else { return Ok(BTreeSet::new()) };
         let claims = match value {
             Some(bytes) => wire::decode::<ClaimPart>(bytes)?.claims,
             None => Vec::new(),
         };
-        let new: BTreeSet<Slot> = claims.iter().map(|c| c.slot).collect();
-        let old = if new.is_empty() {
-            self.parts.remove(&(owner, service, part))
-        } else {
-            self.parts.insert((owner, service, part), new.clone())
-        };
-        for slot in old.unwrap_or_default().difference(&new) {
-            self.remove(owner, Place { service, slot: *slot });
+        Ok(self.replace(owner, service, part, claims))
+    }
+
+    fn replace(
+        &mut self,
+        owner: NodeId,
+        service: ServiceId,
+        part: u16,
+        claims: Vec<Claim>,
+    ) -> BTreeSet<Place> {
+        // A peer may name a slot twice: the last word counts, once.
+        let mut places: BTreeSet<Place> =
+            claims.iter().map(|claim| Place { service, slot: claim.slot }).collect();
+        let new: Vec<Slot> = places.iter().map(|place| place.slot).collect();
+        let key = (owner, service, part);
+        let old =
+            if new.is_empty() { self.parts.remove(&key) } else { self.parts.insert(key, new) };
+        for slot in old.unwrap_or_default() {
+            let place = Place { service, slot };
+            if places.insert(place) {
+                self.remove(owner, place);
+            }
         }
         for claim in claims {
             self.insert(owner, service, claim);
         }
-        Ok(Some(service))
+        places
     }
 
     fn insert(&mut self, owner: NodeId, service: ServiceId, claim: Claim) {
         let place = Place { service, slot: claim.slot };
         let highest = self.highest.entry(place).or_default();
         *highest = (*highest).max(claim.epoch);
-        self.by_service
-            .entry(service)
-            .or_default()
-            .entry(claim.slot)
-            .or_default()
-            .insert(owner, claim);
+        let slots = self.by_service.entry(service).or_default();
+        let holders = slots.entry(claim.slot).or_default();
+        match holders.binary_search_by_key(&owner, |(node, _)| *node) {
+            Ok(at) => holders[at].1 = Arc::new(claim),
+            Err(at) => {
+                // One is the rule: no room is kept for more.
+                holders.reserve_exact(1);
+                holders.insert(at, (owner, Arc::new(claim)));
+            }
+        }
     }
 
     fn remove(&mut self, owner: NodeId, place: Place) {
         let Some(slots) = self.by_service.get_mut(&place.service) else { return };
         if let Some(holders) = slots.get_mut(&place.slot) {
-            holders.remove(&owner);
+            holders.retain(|(node, _)| *node != owner);
             if holders.is_empty() {
                 slots.remove(&place.slot);
             }
@@ -94,49 +116,38 @@ impl ClaimTable {
         }
     }
 
-    /// This node's own claims, straight from what it runs.
+    /// This node's own claims, straight from what it runs. Answers as [`Self::apply`] does.
     pub(crate) fn set_own(
         &mut self,
         me: NodeId,
         service: ServiceId,
         claims: &BTreeMap<Slot, Claim>,
-    ) {
-        let old: Vec<Slot> = self
-            .slots(service)
-            .filter(|(_, holders)| holders.contains_key(&me))
-            .map(|(slot, _)| slot)
-            .filter(|slot| !claims.contains_key(slot))
-            .collect();
-        for slot in old {
-            self.remove(me, Place { service, slot });
-        }
-        for claim in claims.values() {
-            self.insert(me, service, claim.clone());
-        }
+    ) -> BTreeSet<Place> {
+        self.replace(me, service, 0, claims.values().cloned().collect())
     }
 
     /// Every slot of a service that anybody claims, with the claims on it.
-    pub(crate) fn slots(
-        &self,
-        service: ServiceId,
-    ) -> impl Iterator<Item = (Slot, &BTreeMap<NodeId, Claim>)> {
+    pub(crate) fn slots(&self, service: ServiceId) -> impl Iterator<Item = (Slot, &Holders)> {
         self.by_service.get(&service).into_iter().flatten().map(|(slot, holders)| (*slot, holders))
     }
 
-    pub(crate) fn on(&self, place: Place) -> Option<&BTreeMap<NodeId, Claim>> {
-        self.by_service.get(&place.service)?.get(&place.slot)
+    /// Who claims a slot.
+    pub(crate) fn on(&self, place: Place) -> &[(NodeId, Arc<Claim>)] {
+        let slots = self.by_service.get(&place.service);
+        slots.and_then(|slots| slots.get(&place.slot)).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn services(&self) -> impl Iterator<Item = ServiceId> + '_ {
         self.by_service.keys().copied()
     }
 
-    /// The services that a node claims slots of.
-    pub(crate) fn services_of(&self, node: NodeId) -> BTreeSet<ServiceId> {
-        self.parts
-            .range((node, ServiceId(0), 0)..=(node, ServiceId(u128::MAX), u16::MAX))
-            .map(|((_, service, _), _)| *service)
-            .collect()
+    /// The places that a node claims.
+    pub(crate) fn places_of(&self, node: NodeId) -> impl Iterator<Item = Place> + '_ {
+        self.parts.range((node, ServiceId(0), 0)..=(node, ServiceId(u128::MAX), u16::MAX)).flat_map(
+            |((_, service, _), slots)| {
+                slots.iter().map(|slot| Place { service: *service, slot: *slot })
+            },
+        )
     }
 
     /// The greatest epoch ever seen for a place.
@@ -147,7 +158,10 @@ impl ClaimTable {
     /// Forgets what is only history: epochs of services that are gone.
     pub(crate) fn forget_service(&mut self, service: ServiceId) {
         if !self.by_service.contains_key(&service) {
-            self.highest.retain(|place, _| place.service != service);
+            let first = Place { service, slot: Slot::Index(0) };
+            let last = Place { service, slot: Slot::Node(NodeId(u128::MAX)) };
+            let places: Vec<Place> = self.highest.range(first..=last).map(|(p, _)| *p).collect();
+            places.iter().for_each(|place| _ = self.highest.remove(place));
         }
     }
 }

@@ -54,7 +54,7 @@ impl Node {
                 // It changes nothing, but it may repeat what no second disk has confirmed yet: what
                 // stands is confirmed again before it is acknowledged.
                 let standing =
-                    subject.into_iter().filter_map(|key| self.registers.get(&key)).cloned();
+                    subject.into_iter().filter_map(|key| self.view.registers.get(&key)).cloned();
                 let records: Vec<Record> = standing.collect();
                 if records.is_empty() {
                     self.out.push(Effect::Reply { id, result: Ok(reply) });
@@ -92,6 +92,7 @@ impl Node {
 
     fn service_at(&self, id: ServiceId, version: u64) -> Result<Service, CommandError> {
         let service = self
+            .view
             .services
             .get(id)
             .ok_or_else(|| refused(Refused::NotFound, format!("service {id} not found")))?;
@@ -119,7 +120,7 @@ impl Node {
 
     fn create_service(&mut self, spec: Value, now: Now) -> Outcome {
         let parsed = Self::parse(&spec)?;
-        if let Some(other) = self.services.named(&parsed.name) {
+        if let Some(other) = self.view.services.named(&parsed.name) {
             let text = format!(
                 "name conflicts with an existing object: service {} already exists ({})",
                 parsed.name, other.id
@@ -239,13 +240,13 @@ impl Node {
     }
 
     fn remove_service(&mut self, id: ServiceId, now: Now) -> Outcome {
-        if self.services.get(id).is_none() {
+        if self.view.services.get(id).is_none() {
             return Err(refused(Refused::NotFound, format!("service {id} not found")));
         }
         let mut records = Vec::new();
         for kind in [Kind::Service, Kind::Scale, Kind::Rollout] {
             let key = Key { kind, id: id.0 };
-            if self.registers.get(&key).is_some_and(|r| !r.is_tombstone()) {
+            if self.view.registers.get(&key).is_some_and(|r| !r.is_tombstone()) {
                 records.extend(self.draft(kind, id.0, None, now)?);
             }
         }
@@ -254,7 +255,7 @@ impl Node {
 
     /// Drops a conflict from the list, and those about edits that its loser was built upon.
     fn dismiss_conflict(&mut self, id: u128, now: Now) -> Outcome {
-        let open = self.registers.conflicts();
+        let open = self.view.registers.conflicts();
         let Some(conflict) = open.into_iter().find(|c| c.id.id == id) else {
             let text = "there is no such conflict (any more): `shoal conflicts ls` lists them";
             return Err(refused(Refused::NotFound, text));
@@ -267,7 +268,7 @@ impl Node {
     }
 
     fn update_node(&mut self, id: NodeId, version: u64, spec: &Value, now: Now) -> Outcome {
-        let Some(known) = self.members.get(id).filter(|k| k.belongs()) else {
+        let Some(known) = self.view.members.get(id).filter(|k| k.belongs()) else {
             return Err(refused(Refused::NotFound, format!("node {id} not found")));
         };
         if version != crate::read::node_version(known) {
@@ -281,7 +282,7 @@ impl Node {
     }
 
     fn remove_node(&mut self, id: NodeId, now: Now) -> Outcome {
-        let Some(known) = self.members.get(id) else {
+        let Some(known) = self.view.members.get(id) else {
             return Err(refused(Refused::NotFound, format!("node {id} not found")));
         };
         if id == self.me {
@@ -300,7 +301,7 @@ impl Node {
 
     fn update_cluster(&mut self, version: u64, spec: &Value, now: Now) -> Outcome {
         let key = Key { kind: Kind::Cluster, id: 0 };
-        let present = self.registers.get(&key).map_or(0, |r| r.stamp.index());
+        let present = self.view.registers.get(&key).map_or(0, |r| r.stamp.index());
         if version != present {
             return Err(refused(Refused::OutOfSequence, "update out of sequence"));
         }
@@ -311,7 +312,7 @@ impl Node {
     /// The cluster's settings as stored, with their version.
     pub fn cluster_spec(&self) -> (u64, Option<Arc<Value>>) {
         let key = Key { kind: Kind::Cluster, id: 0 };
-        let record = self.registers.get(&key);
+        let record = self.view.registers.get(&key);
         let spec =
             record.and_then(|r| r.body.as_deref()).and_then(|b| serde_json::from_slice(b).ok());
         (record.map_or(0, |r| r.stamp.index()), spec.map(Arc::new))

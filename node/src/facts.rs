@@ -16,50 +16,30 @@ pub trait Sign: Send {
     fn sign(&self, fact: &mut SignedFact);
 }
 
-/// What a fact that came in is to this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// Later than what was known: act on it, pass it on.
-    New,
-    /// Known already, or older.
-    Old,
-    /// Under this node's own id and not from this process: an older life of it, or a clone.
-    Mine,
-}
-
-pub(crate) struct Facts {
+/// What this node itself says: its own facts with their rising sequence number.
+pub(crate) struct Published {
     me: NodeId,
     cell: CellId,
     incarnation: Incarnation,
     seq: u64,
     signer: Box<dyn Sign>,
-    by_owner: BTreeMap<NodeId, BTreeMap<FactKey, SignedFact>>,
-    /// Facts of earlier incarnations than this are refused: the member has settled since.
-    floor: BTreeMap<NodeId, Incarnation>,
+    facts: BTreeMap<FactKey, SignedFact>,
 }
 
-impl std::fmt::Debug for Facts {
+impl std::fmt::Debug for Published {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Facts").field("owners", &self.by_owner.len()).finish_non_exhaustive()
+        f.debug_struct("Published").field("facts", &self.facts.len()).finish_non_exhaustive()
     }
 }
 
-impl Facts {
+impl Published {
     pub(crate) fn new(
         me: NodeId,
         cell: CellId,
         incarnation: Incarnation,
         signer: Box<dyn Sign>,
     ) -> Self {
-        Self {
-            me,
-            cell,
-            incarnation,
-            seq: 0,
-            signer,
-            by_owner: BTreeMap::new(),
-            floor: BTreeMap::new(),
-        }
+        Self { me, cell, incarnation, seq: 0, signer, facts: BTreeMap::new() }
     }
 
     pub(crate) fn incarnation(&self) -> Incarnation {
@@ -72,7 +52,7 @@ impl Facts {
 
     /// A fact of this node's own, signed; `None` when the same is published already.
     pub(crate) fn publish(&mut self, key: FactKey, value: Option<Vec<u8>>) -> Option<SignedFact> {
-        let known = self.by_owner.get(&self.me).and_then(|facts| facts.get(&key));
+        let known = self.facts.get(&key);
         if known.map_or(value.is_none(), |k| k.value == value && k.incarnation == self.incarnation)
         {
             return None;
@@ -88,37 +68,48 @@ impl Facts {
             signature: Vec::new(),
         };
         self.signer.sign(&mut fact);
-        self.by_owner.entry(self.me).or_default().insert(key, fact.clone());
+        self.facts.insert(key, fact.clone());
         Some(fact)
     }
 
-    /// Everything of this node's own again, under its present incarnation.
+    /// Everything again, under the present incarnation.
     pub(crate) fn republish(&mut self) -> Vec<SignedFact> {
-        let own: Vec<(FactKey, Option<Vec<u8>>)> = self
-            .by_owner
-            .remove(&self.me)
-            .into_iter()
-            .flatten()
-            .map(|(key, fact)| (key, fact.value))
-            .collect();
-        own.into_iter().filter_map(|(key, value)| self.publish(key, value)).collect()
+        let own = std::mem::take(&mut self.facts);
+        own.into_iter().filter_map(|(key, fact)| self.publish(key, fact.value)).collect()
     }
 
-    pub(crate) fn hear(&mut self, fact: &SignedFact) -> Heard {
-        if fact.owner == self.me {
-            return Heard::Mine;
-        }
+    pub(crate) fn all(&self) -> impl Iterator<Item = &SignedFact> {
+        self.facts.values()
+    }
+}
+
+/// The latest fact under each key of each other member.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    cell: CellId,
+    by_owner: BTreeMap<NodeId, BTreeMap<FactKey, SignedFact>>,
+    /// Facts of earlier incarnations than this are refused: the member has settled since.
+    floor: BTreeMap<NodeId, Incarnation>,
+}
+
+impl Facts {
+    pub(crate) fn new(cell: CellId) -> Self {
+        Self { cell, by_owner: BTreeMap::new(), floor: BTreeMap::new() }
+    }
+
+    /// True if this is later than what was known: act on it, pass it on.
+    pub(crate) fn hear(&mut self, fact: &SignedFact) -> bool {
         if fact.cell != self.cell
             || self.floor.get(&fact.owner).is_some_and(|floor| fact.incarnation < *floor)
         {
-            return Heard::Old;
+            return false;
         }
         let owned = self.by_owner.entry(fact.owner).or_default();
         if owned.get(&fact.key).is_some_and(|known| !fact.supersedes(known)) {
-            return Heard::Old;
+            return false;
         }
         owned.insert(fact.key, fact.clone());
-        Heard::New
+        true
     }
 
     /// Something that the member said in an earlier incarnation than this still stands.

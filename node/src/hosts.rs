@@ -1,4 +1,4 @@
-//! The cluster as placement sees it: hosts from the view, loads from the claims.
+//! Members and services in placement's words.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,38 +10,12 @@ use placement::request::{HostPort, Platform, Protocol as HostProtocol};
 use placement::{Accepts, Cluster, Host, MaxPerNode, PLACEMENT_VERSION, Preference, Request};
 
 use crate::members::Known;
-use crate::node::Node;
-use crate::services::Service;
 use crate::slot::Protocol;
 use crate::spec::ServiceSpec;
 use crate::views::Availability;
 
-impl Node {
-    /// Makes the placement's picture anew if anything it is made from changed.
-    pub(crate) fn refresh_cluster(&mut self) -> Cluster {
-        if let Some(cluster) = self.cluster.take() {
-            return cluster;
-        }
-        let mut cluster = Cluster::new(
-            self.members
-                .iter()
-                .filter(|(_, k)| k.profile.is_some())
-                .filter_map(|(id, k)| host(id, k)),
-        );
-        let services: Vec<_> = self.claims.services().collect();
-        for id in services {
-            let Some(request) = self.services.get(id).and_then(request_of) else { continue };
-            for (_, holders) in self.claims.slots(id) {
-                for node in holders.keys() {
-                    cluster.add_load(*node, &request);
-                }
-            }
-        }
-        cluster
-    }
-}
-
-fn host(id: NodeId, known: &Known) -> Option<Host> {
+/// `None` until its profile has come.
+pub(crate) fn host(id: NodeId, known: &Known) -> Option<Host> {
     let profile = known.profile.as_ref()?;
     Some(Host {
         id,
@@ -86,10 +60,6 @@ fn accepts(known: &Known) -> Accepts {
 }
 
 /// What placement needs to know of a service.
-pub(crate) fn request_of(service: &Service) -> Option<Request> {
-    service.active().map(|spec| request(service.id, spec))
-}
-
 pub(crate) fn request(service: membership::id::ServiceId, spec: &ServiceSpec) -> Request {
     let host_ports: BTreeSet<HostPort> = spec
         .host_ports

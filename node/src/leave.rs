@@ -33,7 +33,7 @@ impl Node {
             return;
         }
         let runs = self.local.held.len();
-        if runs > 0 && self.members.other_live().next().is_none() {
+        if runs > 0 && self.view.members.other_live(self.me).next().is_none() {
             let text = format!(
                 "this is the last live node and it runs {runs} replicas: nobody can take them, so nothing was changed; remove the services first, or simply stop shoal"
             );
@@ -48,7 +48,7 @@ impl Node {
             goodbye: None,
         });
         self.publish_health(now);
-        self.dirty.extend(self.services.ids());
+        self.look_at_all();
     }
 
     pub(crate) fn advance_leave(&mut self, now: Now) {
@@ -97,7 +97,7 @@ impl Node {
         let error = CommandError::new(Refused::NotStored, text);
         self.out.push(Effect::Reply { id: command, result: Err(error) });
         self.publish_health(now);
-        self.dirty.extend(self.services.ids());
+        self.look_at_all();
     }
 
     /// The asking is over: say so, and take up what is this node's.
@@ -105,7 +105,6 @@ impl Node {
         self.publish_profile(now);
         self.publish_health(now);
         self.ensure_admitted(now);
-        self.dirty.extend(self.services.ids());
-        self.dirty.extend(self.local.held.keys().map(|place| place.service));
+        self.look_at_all();
     }
 }

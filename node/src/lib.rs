@@ -6,8 +6,9 @@
 //! the desired and the observed state (level-triggered: a lost event costs time, never correctness).
 //!
 //! Where to look: [`io`] for what goes in and out; `node` for the loop; `reconcile` for what one pass
-//! over a service does; `local` and `containers` for the slots this host holds; `members` for the
-//! view; `writes` and `persist` for the way of a change to two disks; `rollout` for updates.
+//! over a service does; `local` and `containers` for the slots this host holds; `view` for what it
+//! believes, `members` and `standing` for what follows from that; `writes` and `persist` for the way of a
+//! change to two disks; `rollout` for updates.
 
 mod adopt;
 mod claims;
@@ -27,6 +28,7 @@ mod peers;
 mod persist;
 mod publish;
 mod read;
+mod rebalance;
 mod reconcile;
 mod rollout;
 pub mod runtime;
@@ -35,9 +37,12 @@ mod settings;
 mod settle;
 pub mod slot;
 pub mod spec;
+mod standing;
 mod start;
 mod takeover;
 pub mod template;
+mod turns;
+mod view;
 pub mod views;
 mod writes;
 

@@ -371,6 +371,11 @@ impl Local {
             .collect()
     }
 
+    /// Whether any slot of a service is held.
+    pub(crate) fn holds(&self, service: ServiceId) -> bool {
+        self.held.range(first_place(service)..=last_place(service)).next().is_some()
+    }
+
     pub(crate) fn places(&self, service: ServiceId) -> Vec<Place> {
         self.held.range(first_place(service)..=last_place(service)).map(|(p, _)| *p).collect()
     }

@@ -5,7 +5,7 @@
 //! observers say) and node settings (records: what operators want of it). The state of a member is a
 //! pure function of the four, with the reason in the operator's words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use membership::clock::Stamp;
@@ -164,14 +164,27 @@ pub(crate) struct Turn {
 /// All members that this node knows of.
 #[derive(Clone, Debug)]
 pub(crate) struct Members {
-    pub me: NodeId,
+    /// Whose view this is part of: a node never holds itself for down.
+    whose: Option<NodeId>,
     all: BTreeMap<NodeId, Known>,
     engine_grace: Millis,
+    /// Counted when the states were computed last.
+    sums: Sums,
+}
+
+/// What is asked of all members together, so often that it is kept.
+#[derive(Clone, Debug, Default)]
+struct Sums {
+    alive: usize,
+    total: usize,
+    /// Members that belong, are not down, and of whose claims nothing is known yet.
+    mute: BTreeSet<NodeId>,
+    engine_grace_runs: bool,
 }
 
 impl Members {
-    pub(crate) fn new(me: NodeId, engine_grace: Millis) -> Self {
-        Self { me, all: BTreeMap::new(), engine_grace }
+    pub(crate) fn new(whose: Option<NodeId>, engine_grace: Millis) -> Self {
+        Self { whose, all: BTreeMap::new(), engine_grace, sums: Sums::default() }
     }
 
     pub(crate) fn get(&self, id: NodeId) -> Option<&Known> {
@@ -179,7 +192,12 @@ impl Members {
     }
 
     pub(crate) fn entry(&mut self, id: NodeId, now: Now) -> &mut Known {
-        self.all.entry(id).or_insert_with(|| Known::new(now))
+        let sums = &mut self.sums;
+        self.all.entry(id).or_insert_with(|| {
+            sums.total += 1;
+            sums.mute.insert(id);
+            Known::new(now)
+        })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Known)> {
@@ -195,26 +213,17 @@ impl Members {
         self.state(id).is_some_and(MemberState::holds_claims)
     }
 
-    /// Members other than this one that could confirm a write now.
-    pub(crate) fn other_live(&self) -> impl Iterator<Item = NodeId> + '_ {
+    /// Members other than `me` that could confirm a write now.
+    pub(crate) fn other_live(&self, me: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         self.iter()
-            .filter(|(id, k)| *id != self.me && k.belongs() && k.profile.is_some())
+            .filter(move |(id, k)| *id != me && k.belongs() && k.profile.is_some())
             .filter(|(_, k)| k.state.holds_claims())
             .map(|(id, _)| id)
     }
 
     /// (alive, all) of the last agreed membership, for `majority`.
     pub(crate) fn quorum(&self) -> (usize, usize) {
-        let all = self.iter().filter(|(_, k)| k.belongs());
-        let (mut alive, mut total) = (0, 0);
-        for (id, known) in all {
-            total += 1;
-            let counted = id == self.me || known.profile.is_some();
-            if counted && known.state.holds_claims() {
-                alive += 1;
-            }
-        }
-        (alive, total)
+        (self.sums.alive, self.sums.total)
     }
 
     pub(crate) fn has_majority(&self) -> bool {
@@ -224,20 +233,41 @@ impl Members {
 
     /// Members that belong, are not down, and of whose claims nothing is known yet: what looks like an
     /// orphan may be theirs. Bounded: one that says nothing for [`UNHEARD_BOUND`] is not waited for.
-    pub(crate) fn unheard(&self, at: Instant) -> impl Iterator<Item = NodeId> + '_ {
-        self.iter()
-            .filter(|(id, k)| *id != self.me && k.belongs() && k.state != MemberState::Down)
-            .filter(move |(_, k)| k.mute_since.is_some_and(|m| at.since(m) < UNHEARD_BOUND))
-            .map(|(id, _)| id)
+    pub(crate) fn unheard(&self, me: NodeId, at: Instant) -> impl Iterator<Item = NodeId> + '_ {
+        let waits = move |id: &NodeId| {
+            let since = self.all.get(id).and_then(|k| k.mute_since);
+            *id != me && since.is_some_and(|since| at.since(since) < UNHEARD_BOUND)
+        };
+        self.sums.mute.iter().copied().filter(waits)
     }
 
     /// Some member's engine is silent and its grace time runs: states may change by time alone.
     pub(crate) fn engine_grace_running(&self) -> bool {
-        self.all.values().any(|k| k.engine_silent.is_some() && k.state != MemberState::Draining)
+        self.sums.engine_grace_runs
+    }
+
+    fn sum_up(&mut self) {
+        let mut sums = Sums::default();
+        for (id, known) in &self.all {
+            sums.engine_grace_runs |=
+                known.engine_silent.is_some() && known.state != MemberState::Draining;
+            if !known.belongs() {
+                continue;
+            }
+            sums.total += 1;
+            let counted = Some(*id) == self.whose || known.profile.is_some();
+            sums.alive += usize::from(counted && known.state.holds_claims());
+            if known.mute_since.is_some() && known.state != MemberState::Down {
+                sums.mute.insert(*id);
+            }
+        }
+        self.sums = sums;
     }
 
     /// Reads admissions and settings again. Cheap enough to do for every change: one entry a member.
-    pub(crate) fn read_records(&mut self, registers: &Registers, now: Now) {
+    /// Answers whose settings changed.
+    pub(crate) fn read_records(&mut self, registers: &Registers, now: Now) -> Vec<NodeId> {
+        let mut changed = Vec::new();
         for (id, record) in registers.live(Kind::Admission) {
             let body = record.body.as_deref().and_then(|b| serde_json::from_slice(b).ok());
             if let Some(body) = body {
@@ -247,20 +277,25 @@ impl Members {
         for (id, known) in &mut self.all {
             let key = membership::record::Key { kind: Kind::NodeSettings, id: id.0 };
             let record = registers.get(&key);
-            known.settings = record
+            let settings = record
                 .and_then(|r| Some((r.stamp, r.body.as_deref()?)))
                 .and_then(|(stamp, body)| {
                     Some((stamp, serde_json::from_slice::<Value>(body).ok()?))
                 })
                 .and_then(|(stamp, spec)| NodeSettings::parse(&spec, stamp).ok())
                 .unwrap_or_else(NodeSettings::unset);
+            if known.settings != settings {
+                known.settings = settings;
+                changed.push(*id);
+            }
         }
+        changed
     }
 
     /// Computes every state anew. Answers what changed.
     pub(crate) fn judge(&mut self, verdicts: &BTreeMap<NodeId, Verdict>, now: Now) -> Vec<Turn> {
         let mut turns = Vec::new();
-        let (me, grace) = (self.me, self.engine_grace);
+        let (whose, grace) = (self.whose, self.engine_grace);
         for (id, known) in &mut self.all {
             let silent = matches!(
                 known.health.as_ref().map(|h| &h.engine),
@@ -269,8 +304,9 @@ impl Members {
             let mute = known.profile.is_none() || known.is_settling();
             known.mute_since = mute.then(|| known.mute_since.unwrap_or(now.at));
             known.engine_silent = silent.then(|| known.engine_silent.unwrap_or(now.at));
-            let verdict = if *id == me { Some(&Verdict::Up) } else { verdicts.get(id) };
-            let (state, reason) = judge_one(known, *id == me, verdict, grace, now);
+            let is_me = Some(*id) == whose;
+            let verdict = if is_me { Some(&Verdict::Up) } else { verdicts.get(id) };
+            let (state, reason) = judge_one(known, is_me, verdict, grace, now);
             if state != known.state {
                 turns.push(Turn {
                     id: *id,
@@ -285,6 +321,7 @@ impl Members {
             }
             known.reason = reason;
         }
+        self.sum_up();
         turns
     }
 }

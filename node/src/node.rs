@@ -8,30 +8,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use membership::clock::Clock;
-use membership::detector::{Detector, ProbeAction, Verdict};
+use membership::detector::{Detector, ProbeAction};
 use membership::id::{CellId, ClusterId, Incarnation, NodeId, ServiceId};
 use membership::member::{EngineState, Health, MemberState, Profile};
 use membership::message::Message;
 use membership::record::Record;
 use membership::registers::Registers;
 use membership::time::{Instant, Millis, Now};
-use placement::Cluster;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::claims::ClaimTable;
-use crate::facts::{Facts, Sign};
+use crate::facts::{Published, Sign};
 use crate::io::{Effect, Input, Notice};
 use crate::local::Local;
 use crate::members::Members;
 use crate::rollout;
 use crate::runtime::RuntimeEvent;
-use crate::services::Services;
 use crate::settings::Settings;
 use crate::settle::Settling;
-use crate::slot::{Place, TaskStatus};
 use crate::start::Starter;
 use crate::takeover::Takeovers;
+use crate::view::View;
 use crate::writes::Writes;
 
 /// What a node is made from. Everything that another process of the same node would find again is on
@@ -60,22 +57,16 @@ pub struct Node {
     pub(crate) started: Now,
     pub(crate) rng: ChaCha8Rng,
     pub(crate) clock: Clock,
-    pub(crate) registers: Registers,
-    pub(crate) services: Services,
-    pub(crate) members: Members,
+    /// What it believes.
+    pub(crate) view: Box<View>,
     pub(crate) detector: Detector,
-    pub(crate) verdicts: BTreeMap<NodeId, Verdict>,
-    pub(crate) facts: Facts,
-    pub(crate) claims: ClaimTable,
-    /// Ended tasks of other nodes, as they tell.
-    pub(crate) histories: BTreeMap<(ServiceId, NodeId), Vec<TaskStatus>>,
+    /// What it says about itself.
+    pub(crate) facts: Published,
     pub(crate) local: Local,
     pub(crate) writes: Writes,
     pub(crate) settling: Settling,
     pub(crate) takeovers: Takeovers,
     pub(crate) stewarding: BTreeMap<ServiceId, rollout::Memory>,
-    /// Why slots are not placed, by this node's last plan.
-    pub(crate) pending: BTreeMap<Place, String>,
     /// Since when less than a majority of the members could be reached.
     pub(crate) minority_since: Option<Instant>,
     /// Members that have settled anew, and when what they said before is forgotten.
@@ -89,8 +80,8 @@ pub struct Node {
     pub(crate) engine: EngineState,
     pub(crate) leaving: Option<crate::leave::Leave>,
     pub(crate) dirty: BTreeSet<ServiceId>,
-    /// Hosts and loads for placement; `None` when something it is made from has changed.
-    pub(crate) cluster: Option<Cluster>,
+    /// The view in which this node last found nothing to even out.
+    pub(crate) even_at: Option<u64>,
     pub(crate) timers: Timers,
     pub(crate) parts: BTreeMap<(ServiceId, u16), Vec<u8>>,
     pub(crate) out: Vec<Effect>,
@@ -130,29 +121,27 @@ impl Node {
             os: start.profile.os.clone(),
             arch: start.profile.arch.clone(),
         };
-        let mut members = Members::new(start.me, start.settings.engine_grace);
+        let last_stamp = registers.last_stamp();
+        let mut members = Members::new(Some(start.me), start.settings.engine_grace);
         members.entry(start.me, now);
         members.read_records(&registers, now);
+        let mut view = View::new(start.cell, registers, members);
+        view.host_changed(start.me);
         let mut node = Self {
             me: start.me,
             cluster_id: start.cluster,
             cell: start.cell,
             started: now,
             rng: ChaCha8Rng::seed_from_u64(start.seed),
-            clock: Clock::starting_after(registers.last_stamp()),
-            services: Services::read(&registers),
-            members,
+            clock: Clock::starting_after(last_stamp),
+            view: Box::new(view),
             detector: Detector::new(start.me, start.settings.timing),
-            verdicts: BTreeMap::new(),
-            facts: Facts::new(start.me, start.cell, start.incarnation, signer),
-            claims: ClaimTable::default(),
-            histories: BTreeMap::new(),
+            facts: Published::new(start.me, start.cell, start.incarnation, signer),
             local: Local::new(start.settings.clone(), starter),
             writes: Writes::default(),
             settling: Settling::at_start(now.at, start.settings.settle),
             takeovers: Takeovers::default(),
             stewarding: BTreeMap::new(),
-            pending: BTreeMap::new(),
             minority_since: None,
             forgetting: BTreeMap::new(),
             raising: false,
@@ -162,7 +151,7 @@ impl Node {
             engine: EngineState::Ok,
             leaving: None,
             dirty: BTreeSet::new(),
-            cluster: None,
+            even_at: None,
             timers: Timers {
                 last_handled: now.at,
                 tick_wanted: now.at,
@@ -177,12 +166,12 @@ impl Node {
             },
             parts: BTreeMap::new(),
             settings: start.settings,
-            registers,
             out: Vec::new(),
         };
         node.local.list(now.at);
         node.members_changed(now);
-        node.dirty.extend(node.services.ids());
+        node.view.refresh(now.at);
+        node.hear_news();
         node.pass(now);
         let effects = std::mem::take(&mut node.out);
         (node, effects)
@@ -205,7 +194,7 @@ impl Node {
             Input::Runtime(event) => self.on_runtime(event, now),
             Input::Done { id, result } => {
                 let listed = matches!(result, crate::runtime::ActionResult::Listed(_));
-                self.local.done(id, result, &self.services, now);
+                self.local.done(id, result, &self.view.services, now);
                 if listed {
                     self.settling.listed = true;
                 }
@@ -219,6 +208,9 @@ impl Node {
             }
         }
         self.work(now);
+        // Readers between two inputs find everything in step.
+        self.view.refresh(now.at);
+        self.hear_news();
         self.timers.tick_wanted = self.next_wake();
         std::mem::take(&mut self.out)
     }
@@ -253,7 +245,7 @@ impl Node {
         self.judge(now);
         self.advance_writes(now);
         self.regular(now);
-        if self.settling.advance(&self.members, now.at) {
+        if self.settling.advance(self.me, &self.view.members, now.at) {
             self.on_settled(now);
         }
         let due: Vec<ServiceId> = self
@@ -268,11 +260,13 @@ impl Node {
             self.dirty.insert(id);
         }
         self.notice_holding_back(now);
-        self.local.expire_starts(&self.services, now);
+        self.local.expire_starts(&self.view.services, now);
         self.local.push_stops(now.at);
         let delays: Vec<ServiceId> = self.local.due_services(now.at);
         self.dirty.extend(delays);
         self.advance_leave(now);
+        self.view.refresh(now.at);
+        self.hear_news();
         let pass_due = self.timers.last_pass + self.settings.pass_interval;
         let something = !self.dirty.is_empty() || !self.local.changed.is_empty();
         if something && now.at >= pass_due {
@@ -281,15 +275,35 @@ impl Node {
         self.flush_local();
     }
 
+    /// Marks what the news concerns.
+    fn hear_news(&mut self) {
+        for id in self.view.take_news() {
+            if self.concerns(id) {
+                self.dirty.insert(id);
+            }
+        }
+    }
+
+    /// Whether this node has anything to do with a service: it holds some of it, others need somebody, or
+    /// what is remembered of it must go.
+    fn concerns(&self, id: ServiceId) -> bool {
+        self.view.is_restless(id) || self.local.holds(id) || self.view.services.get(id).is_none()
+    }
+
+    /// Something that any service may depend on changed: all that concern this node are looked at.
+    pub(crate) fn look_at_all(&mut self) {
+        self.dirty.extend(self.view.restless());
+        self.dirty.extend(self.local.held.keys().map(|place| place.service));
+    }
+
     /// One planning pass.
     fn pass(&mut self, now: Now) {
         self.timers.last_pass = now.at;
         self.dirty.extend(self.local.changed.iter().copied());
-        self.take_own_claims();
         for id in std::mem::take(&mut self.dirty) {
             self.reconcile(id, now);
         }
-        let services = &self.services;
+        let services = &self.view.services;
         self.local.start_queued(now, |id| services.get(id).cloned());
         self.publish_changes();
         self.flush_local();
@@ -301,6 +315,7 @@ impl Node {
         }
         for change in std::mem::take(&mut self.local.changes) {
             let service_name = self
+                .view
                 .services
                 .get(change.place.service)
                 .map(|s| s.name().to_owned())
@@ -357,7 +372,7 @@ impl Node {
             reason: reason.to_owned(),
             at_most,
         }));
-        self.dirty.extend(self.services.ids());
+        self.look_at_all();
     }
 
     fn probe(&mut self, now: Now) {
@@ -399,29 +414,23 @@ impl Node {
 
     /// Turns verdicts, facts and records into member states, and states into work.
     fn judge(&mut self, now: Now) {
-        let verdicts = self.detector.verdicts(now.at);
-        let news = *verdicts != self.verdicts;
-        if news {
-            self.verdicts.clone_from(verdicts);
-        }
-        if !news && !self.timers.members_dirty && !self.members.engine_grace_running() {
+        let news = self.detector.take_changed_verdicts(now.at);
+        if !news && !self.timers.members_dirty && !self.view.members.engine_grace_running() {
             return;
         }
         self.timers.members_dirty = false;
-        let turns = self.members.judge(&self.verdicts, now);
-        let minority = !self.members.has_majority();
+        let turns = self.view.members.judge(self.detector.verdicts(now.at), now);
+        let minority = !self.view.members.has_majority();
         self.minority_since = minority.then(|| self.minority_since.unwrap_or(now.at));
         if turns.is_empty() && !news {
-            self.cluster = None;
             return;
         }
-        self.cluster = None;
         for turn in turns {
             self.timers.view_changed = now.at;
             if turn.to == MemberState::Down {
-                self.takeovers.lost(now.at);
+                self.view.losses.note(now.at);
             }
-            self.dirty.extend(self.claims.services_of(turn.id));
+            self.view.host_changed(turn.id);
             self.out.push(Effect::Notice(Notice::Member {
                 id: turn.id,
                 name: turn.name,
@@ -431,7 +440,7 @@ impl Node {
             }));
         }
         // Room that opened or closed concerns what is pending, and global services everywhere.
-        self.dirty.extend(self.services.ids());
+        self.look_at_all();
         self.settle_unconfirmed(now);
     }
 
@@ -439,6 +448,7 @@ impl Node {
     pub(crate) fn members_changed(&mut self, now: Now) {
         self.timers.members_dirty = true;
         let incarnations: BTreeMap<NodeId, Incarnation> = self
+            .view
             .members
             .iter()
             .filter(|(_, k)| k.belongs())
@@ -446,6 +456,7 @@ impl Node {
             .collect();
         self.detector.set_members(&incarnations);
         let peers: BTreeMap<NodeId, SocketAddr> = self
+            .view
             .members
             .iter()
             .filter(|(id, k)| *id != self.me && k.belongs())
@@ -453,6 +464,7 @@ impl Node {
             .collect();
         self.out.push(Effect::Peers(peers));
         let refused: Vec<NodeId> = self
+            .view
             .members
             .iter()
             .filter(|(_, k)| {
@@ -466,8 +478,12 @@ impl Node {
 
     fn on_runtime(&mut self, event: RuntimeEvent, now: Now) {
         match event {
-            RuntimeEvent::Container(found) => self.local.container(&found, &self.services, now),
-            RuntimeEvent::Removed { task, .. } => self.local.removed(task, &self.services, now),
+            RuntimeEvent::Container(found) => {
+                self.local.container(&found, &self.view.services, now)
+            }
+            RuntimeEvent::Removed { task, .. } => {
+                self.local.removed(task, &self.view.services, now)
+            }
             RuntimeEvent::EngineLost { reason } => {
                 self.local.engine_ok = false;
                 if self.engine == EngineState::Ok {
@@ -487,7 +503,7 @@ impl Node {
                 self.profile.engine_version = version;
                 self.publish_profile(now);
                 self.publish_health(now);
-                self.dirty.extend(self.services.ids());
+                self.look_at_all();
             }
         }
     }
@@ -502,11 +518,11 @@ impl Node {
         if now.at >= self.timers.resync {
             self.timers.resync = now.at + self.settings.resync;
             self.local.list(now.at);
-            self.dirty.extend(self.services.ids());
+            self.look_at_all();
         }
         if now.at >= self.timers.housekeeping {
             self.timers.housekeeping = now.at + HOUSEKEEPING;
-            self.registers.expire(now.wall);
+            self.view.registers.expire(now.wall);
             self.local.forget_gone(now.at);
             self.ensure_admitted(now);
         }
@@ -523,7 +539,7 @@ impl Node {
             leaving: self.leaving.is_some(),
             settling: self.settling.on(),
             reserved: self.reserved(),
-            root: self.registers.root(),
+            root: self.view.registers.root(),
         }
     }
 }

@@ -18,7 +18,6 @@ use membership::time::Now;
 use membership::wire;
 use rand::seq::IteratorRandom;
 
-use crate::facts::Heard;
 use crate::io::{Effect, Notice};
 use crate::node::Node;
 use crate::slot::History;
@@ -68,7 +67,7 @@ impl Node {
                 self.acknowledge(safe);
             }
             Message::Sync(step) => {
-                for message in sync::answer(&self.registers, &step) {
+                for message in sync::answer(&self.view.registers, &step) {
                     self.send(from, message);
                 }
             }
@@ -80,17 +79,18 @@ impl Node {
 
     pub(crate) fn on_connected(&mut self, peer: NodeId, addr: SocketAddr, now: Now) {
         self.connected.insert(peer);
-        let known = self.members.entry(peer, now);
+        let known = self.view.members.entry(peer, now);
         let moved = known.addr() != Some(addr);
         known.seen_at = Some(addr);
         if moved {
             if let Some(profile) = &mut known.profile {
                 profile.addr = addr;
             }
+            self.view.host_changed(peer);
             self.members_changed(now);
         }
         self.send(peer, Message::Hello { want_facts: true });
-        let root = sync::start(&self.registers);
+        let root = sync::start(&self.view.registers);
         self.send(peer, Message::Sync(root));
     }
 
@@ -98,8 +98,13 @@ impl Node {
         if !want_facts {
             return;
         }
-        let facts: Vec<SignedFact> =
-            self.facts.all().filter(|f| f.owner != from).cloned().collect();
+        let facts: Vec<SignedFact> = self
+            .facts
+            .all()
+            .chain(self.view.facts.all())
+            .filter(|f| f.owner != from)
+            .cloned()
+            .collect();
         let count = u32::try_from(facts.len()).unwrap_or(u32::MAX);
         for part in facts.chunks(FACTS_PER_MESSAGE) {
             self.send(from, Message::Facts(part.to_vec()));
@@ -112,7 +117,7 @@ impl Node {
         self.settling.again(now.at, self.settings.settle);
         for peer in self.connected.clone() {
             self.send(peer, Message::Hello { want_facts: true });
-            let root = sync::start(&self.registers);
+            let root = sync::start(&self.view.registers);
             self.send(peer, Message::Sync(root));
         }
         self.local.look_anew(now.at);
@@ -122,7 +127,7 @@ impl Node {
     pub(crate) fn start_sync(&mut self) {
         let peer = self.connected.iter().copied().choose(&mut self.rng);
         if let Some(peer) = peer {
-            let root = sync::start(&self.registers);
+            let root = sync::start(&self.view.registers);
             self.send(peer, Message::Sync(root));
         }
     }
@@ -130,6 +135,7 @@ impl Node {
     /// The members that news goes to.
     fn audience(&mut self, except: Option<NodeId>) -> Vec<NodeId> {
         let live: BTreeSet<NodeId> = self
+            .view
             .members
             .iter()
             .filter(|(id, k)| *id != self.me && Some(*id) != except && k.belongs())
@@ -143,7 +149,7 @@ impl Node {
     }
 
     fn passes_on(&self) -> bool {
-        self.members.iter().filter(|(_, k)| k.belongs()).count() > DIRECT + 1
+        self.view.members.quorum().1 > DIRECT + 1
     }
 
     /// This node's own news: into chitchat, and to peers at once.
@@ -175,13 +181,13 @@ impl Node {
 
     /// A verified fact, from chitchat (`from` is `None`) or pushed by a peer.
     pub(crate) fn on_fact(&mut self, fact: SignedFact, from: Option<NodeId>, now: Now) {
-        match self.facts.hear(&fact) {
-            Heard::Old => return,
-            Heard::Mine => {
-                self.on_own_fact(&fact);
-                return;
-            }
-            Heard::New => {}
+        if fact.owner == self.me {
+            // Not from this process: an older life of it, or a clone.
+            self.on_own_fact(&fact);
+            return;
+        }
+        if !self.view.facts.hear(&fact) {
+            return;
         }
         if from.is_some() && self.passes_on() {
             for peer in self.audience(from) {
@@ -205,7 +211,7 @@ impl Node {
 
     fn take_fact(&mut self, fact: &SignedFact, now: Now) {
         let owner = fact.owner;
-        let known = self.members.entry(owner, now);
+        let known = self.view.members.entry(owner, now);
         if fact.incarnation > known.incarnation {
             known.incarnation = fact.incarnation;
             self.timers.members_dirty = true;
@@ -221,10 +227,7 @@ impl Node {
                 Ok(())
             }
             (FactKey::Profile | FactKey::Health, None) => Ok(()),
-            (FactKey::Claims { .. }, value) => self.claims.apply(owner, fact.key, value).map(|s| {
-                self.dirty.extend(s);
-                self.cluster = None;
-            }),
+            (FactKey::Claims { .. }, value) => self.view.hear_claims(owner, fact.key, value),
             (FactKey::History { service }, value) => self.take_history(owner, service, value),
         };
         if let Err(error) = outcome {
@@ -243,7 +246,8 @@ impl Node {
         now: Now,
     ) -> Result<(), wire::WireError> {
         let profile: Profile = wire::decode(bytes)?;
-        self.members.entry(owner, now).profile = Some(profile);
+        self.view.members.entry(owner, now).profile = Some(profile);
+        self.view.host_changed(owner);
         self.members_changed(now);
         Ok(())
     }
@@ -257,16 +261,16 @@ impl Node {
     ) -> Result<(), wire::WireError> {
         let health: Health = wire::decode(bytes)?;
         let settled = !health.settling;
-        let known = self.members.entry(owner, now);
+        let known = self.view.members.entry(owner, now);
         let counts = |h: &Health| (h.engine.clone(), h.leaving, h.settling);
         let matters = known.health.as_ref().map(counts) != Some(counts(&health));
         known.health = Some(health);
         if matters {
             self.timers.members_dirty = true;
-            self.cluster = None;
-            self.dirty.extend(self.services.ids());
+            self.view.host_changed(owner);
+            self.look_at_all();
         }
-        if settled && self.facts.has_earlier(owner, incarnation) {
+        if settled && self.view.facts.has_earlier(owner, incarnation) {
             let at = now.at + self.settings.stagger * FORGET_AFTER_STAGGERS;
             let due = self.forgetting.entry(owner).or_insert((incarnation, at));
             if due.0 < incarnation {
@@ -288,14 +292,8 @@ impl Node {
             .collect();
         for owner in due {
             let Some((incarnation, _)) = self.forgetting.remove(&owner) else { continue };
-            for key in self.facts.settled(owner, incarnation) {
-                if let Ok(Some(service)) = self.claims.apply(owner, key, None) {
-                    self.dirty.insert(service);
-                    self.cluster = None;
-                }
-                if let FactKey::History { service } = key {
-                    self.histories.remove(&(service, owner));
-                }
+            for key in self.view.facts.settled(owner, incarnation) {
+                self.view.forget_fact(owner, key);
             }
         }
     }
@@ -309,12 +307,12 @@ impl Node {
         match value {
             Some(bytes) => {
                 let history: History = wire::decode(bytes)?;
-                self.histories.insert((service, owner), history.ended);
+                self.view.histories.insert((service, owner), history.ended);
                 // The steward of a rollout reads there why a task failed.
                 self.dirty.insert(service);
             }
             None => {
-                self.histories.remove(&(service, owner));
+                self.view.histories.remove(&(service, owner));
             }
         }
         Ok(())
@@ -333,7 +331,7 @@ impl Node {
                     let text = format!("a record that node {from} sent was refused: {reason}");
                     self.out.push(Effect::Notice(Notice::Warning { text }));
                 }
-                Ok(()) if self.registers.would_change(&record) => new.push(record),
+                Ok(()) if self.view.registers.would_change(&record) => new.push(record),
                 Ok(()) => known.push(name_of(&record)),
             }
         }

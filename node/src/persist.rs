@@ -26,7 +26,8 @@ impl Node {
         body: Option<Vec<u8>>,
         now: Now,
     ) -> Result<Option<Record>, CommandError> {
-        self.registers
+        self.view
+            .registers
             .draft(Key { kind, id }, body, self.me, &mut self.clock, now.wall)
             .map_err(|e| CommandError::new(Refused::Invalid, e.to_string()))
     }
@@ -49,7 +50,7 @@ impl Node {
     pub(crate) fn advance_writes(&mut self, now: Now) {
         self.offer_again(now);
         loop {
-            if let Some((id, records)) = self.writes.take(&self.registers) {
+            if let Some((id, records)) = self.writes.take(&self.view.registers) {
                 if !records.is_empty() {
                     self.out.push(Effect::Persist { id, records });
                     return;
@@ -91,7 +92,7 @@ impl Node {
         let mut changed = Vec::new();
         let names = batch.records.iter().map(name_of).collect::<Vec<_>>();
         for record in &batch.records {
-            let merge = self.registers.merge(record.clone());
+            let merge = self.view.registers.merge(record.clone());
             if let Some(conflict) = merge.conflict {
                 self.conflict_found(&conflict);
                 changed.push(conflict.key);
@@ -133,7 +134,7 @@ impl Node {
         if self.writes.unconfirmed.is_empty() {
             return;
         }
-        if self.members.other_live().next().is_none() {
+        if self.view.members.other_live(self.me).next().is_none() {
             let safe = self.writes.take_where(|_| true);
             self.acknowledge(safe);
             return;
@@ -193,18 +194,19 @@ impl Node {
             self.service_changed(id, kind);
         }
         if members {
-            self.members.read_records(&self.registers, now);
+            for id in self.view.members.read_records(&self.view.registers, now) {
+                self.view.host_changed(id);
+            }
             self.members_changed(now);
-            self.dirty.extend(self.services.ids());
+            self.look_at_all();
             self.publish_health(now);
         }
     }
 
     fn service_changed(&mut self, id: ServiceId, kind: Kind) {
-        let before = self.services.get(id).cloned();
-        let touched = self.services.refresh(id, &self.registers);
-        self.dirty.extend(touched);
-        let after = self.services.get(id);
+        let before = self.view.services.get(id).cloned();
+        self.view.service_changed(id);
+        let after = self.view.services.get(id);
         let what = match (&before, after) {
             (None, Some(_)) => ServiceChange::Created,
             (Some(_), None) => ServiceChange::Removed,
@@ -236,7 +238,7 @@ impl Node {
         if self.settling.on() || self.leaving.is_some() || self.writes.busy() {
             return;
         }
-        let known = self.members.get(self.me).and_then(|k| k.admission.clone());
+        let known = self.view.members.get(self.me).and_then(|k| k.admission.clone());
         let same = known.as_ref().is_some_and(|a| {
             a.state == Admission::Admitted
                 && a.name == self.profile.name
@@ -262,7 +264,7 @@ impl Node {
         state: Admission,
         now: Now,
     ) -> Option<Record> {
-        let known = self.members.get(id)?;
+        let known = self.view.members.get(id)?;
         let body = AdmissionBody {
             v: 1,
             state,

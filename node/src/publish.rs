@@ -35,9 +35,10 @@ impl Node {
 
     pub(crate) fn publish_profile(&mut self, now: Now) {
         let profile = self.profile.clone();
-        let known = self.members.entry(self.me, now);
+        let known = self.view.members.entry(self.me, now);
         known.profile = Some(profile.clone());
         known.incarnation = self.facts.incarnation();
+        self.view.host_changed(self.me);
         let fact = self.publish(FactKey::Profile, &profile);
         self.spread_facts(fact.into_iter().collect());
         self.members_changed(now);
@@ -45,11 +46,11 @@ impl Node {
 
     pub(crate) fn publish_health(&mut self, now: Now) {
         let health = self.health();
-        let known = self.members.entry(self.me, now);
+        let known = self.view.members.entry(self.me, now);
         if known.health.as_ref() != Some(&health) {
             known.health = Some(health.clone());
             self.timers.members_dirty = true;
-            self.cluster = None;
+            self.view.host_changed(self.me);
         }
         let fact = self.publish(FactKey::Health, &health);
         self.spread_facts(fact.into_iter().collect());
@@ -64,21 +65,12 @@ impl Node {
     pub(crate) fn reserved(&self) -> Resources {
         let mut sum = Resources::default();
         for place in self.local.held.keys() {
-            let spec = self.services.get(place.service).and_then(|s| s.spec.as_ref().ok());
+            let spec = self.view.services.get(place.service).and_then(|s| s.spec.as_ref().ok());
             let each = spec.map(|s| s.reservation).unwrap_or_default();
             sum.cpu_milli = sum.cpu_milli.saturating_add(each.cpu_milli);
             sum.memory_bytes = sum.memory_bytes.saturating_add(each.memory_bytes);
         }
         sum
-    }
-
-    /// Copies this node's own claims into the table that plans are made from.
-    pub(crate) fn take_own_claims(&mut self) {
-        for service in self.local.changed.clone() {
-            let claims = self.local.claims(service);
-            self.claims.set_own(self.me, service, &claims);
-            self.cluster = None;
-        }
     }
 
     /// Tells the others which of this node's claims and ended tasks changed.
@@ -87,8 +79,7 @@ impl Node {
         let mut facts = Vec::new();
         for service in changed {
             let claims = self.local.claims(service);
-            self.claims.set_own(self.me, service, &claims);
-            self.cluster = None;
+            self.view.set_claims(self.me, service, &claims);
             self.publish_claims(service, claims, &mut facts);
             let ended = self.local.history.get(&service).cloned().unwrap_or_default();
             if let Some(fact) = self.publish_history(service, ended) {
@@ -159,7 +150,7 @@ impl Node {
     }
 
     pub(crate) fn node_name(&self, id: NodeId) -> String {
-        let name = self.members.get(id).map(crate::members::Known::name).unwrap_or_default();
+        let name = self.view.members.get(id).map(crate::members::Known::name).unwrap_or_default();
         if name.is_empty() { id.to_string() } else { name }
     }
 }

@@ -40,31 +40,31 @@ impl Node {
 
     /// (alive, all) members, as `majority` counts them.
     pub fn quorum(&self) -> (usize, usize) {
-        self.members.quorum()
+        self.view.members.quorum()
     }
 
     /// The digest of this node's desired state: equal on nodes that hold the same records.
     pub fn root(&self) -> Digest {
-        self.registers.root()
+        self.view.registers.root()
     }
 
     pub fn services(&self) -> Vec<ServiceView> {
-        self.services.iter().map(|service| self.service_view(service)).collect()
+        self.view.services.iter().map(|service| self.service_view(service)).collect()
     }
 
     pub fn service(&self, id: ServiceId) -> Option<ServiceView> {
-        self.services.get(id).map(|service| self.service_view(service))
+        self.view.services.get(id).map(|service| self.service_view(service))
     }
 
     fn service_view(&self, service: &Service) -> ServiceView {
         let (mut running, mut completed, mut places) = (0, 0, 0);
-        for (slot, holders) in self.claims.slots(service.id) {
+        for (slot, holders) in self.view.claims.slots(service.id) {
             let wanted = match (service.active().map(|s| (s.mode, s.replicas)), slot) {
                 (Some((Mode::Replicated, n)), Slot::Index(i)) => (1..=n).contains(&i),
                 (Some((Mode::Global, _)), Slot::Node(_)) => true,
                 _ => false,
             };
-            let live = || holders.iter().filter(|(node, _)| self.members.holds_claims(**node));
+            let live = || holders.iter().filter(|(node, _)| self.view.members.holds_claims(*node));
             if wanted && live().next().is_some() {
                 places += 1;
                 running += live().filter(|(_, c)| c.phase == Phase::Ready).count() as u64;
@@ -94,19 +94,20 @@ impl Node {
     /// Every task that this node knows of: held slots, what is still pending, and what ended.
     pub fn tasks(&self) -> Vec<TaskView> {
         let mut tasks = Vec::new();
-        let removed = self.claims.services().filter(|id| self.services.get(*id).is_none());
-        for id in self.services.ids().chain(removed) {
+        let removed =
+            self.view.claims.services().filter(|id| self.view.services.get(*id).is_none());
+        for id in self.view.services.ids().chain(removed) {
             self.tasks_of(id, &mut tasks);
         }
         tasks
     }
 
     pub fn tasks_of(&self, id: ServiceId, tasks: &mut Vec<TaskView>) {
-        let service = self.services.get(id);
+        let service = self.view.services.get(id);
         let first = tasks.len();
-        for (slot, holders) in self.claims.slots(id) {
+        for (slot, holders) in self.view.claims.slots(id) {
             for (node, claim) in holders {
-                let live = self.members.holds_claims(*node);
+                let live = self.view.members.holds_claims(*node);
                 let wanted = service.and_then(Service::active).is_some_and(|s| match slot {
                     Slot::Index(i) => s.mode == Mode::Replicated && (1..=s.replicas).contains(&i),
                     Slot::Node(_) => s.mode == Mode::Global,
@@ -122,6 +123,7 @@ impl Node {
         self.pending_of(id, service, tasks);
         let mine = self.local.history.get(&id).into_iter().flatten().map(|t| (self.me, t));
         let others = self
+            .view
             .histories
             .range((id, NodeId(0))..=(id, NodeId(u128::MAX)))
             .flat_map(|((_, node), ended)| ended.iter().map(|t| (*node, t)));
@@ -155,15 +157,14 @@ impl Node {
             None => 1..=1,
             Some(_) => return,
         };
+        let mut reasons = None;
         for index in slots {
             let place = Place { service: id, slot: Slot::Index(index) };
-            let held = self
-                .claims
-                .on(place)
-                .is_some_and(|holders| holders.keys().any(|node| self.members.holds_claims(*node)));
-            if held {
+            let held = self.view.claims.on(place);
+            if held.iter().any(|(node, _)| self.view.members.holds_claims(*node)) {
                 continue;
             }
+            let reasons = reasons.get_or_insert_with(|| self.pending_reasons(service));
             let status = TaskStatus {
                 id: pending_id(place),
                 slot: place.slot,
@@ -172,7 +173,7 @@ impl Node {
                 state: TaskState::Pending,
                 since: service.updated(),
                 message: "waiting for a node".to_owned(),
-                error: self.pending.get(&place).cloned(),
+                error: reasons.get(&index).cloned(),
                 container: None,
                 pid: None,
                 exit_code: None,
@@ -204,15 +205,11 @@ impl Node {
     }
 
     pub fn members(&self) -> Vec<MemberView> {
-        self.members.iter().map(|(id, known)| self.member_view(id, known)).collect()
+        self.view.members.iter().map(|(id, known)| self.member_view(id, known)).collect()
     }
 
     fn member_view(&self, id: NodeId, known: &Known) -> MemberView {
-        let replicas = self
-            .claims
-            .services()
-            .map(|s| self.claims.slots(s).filter(|(_, h)| h.contains_key(&id)).count())
-            .sum::<usize>();
+        let replicas = self.view.claims.places_of(id).count();
         let since = known.admission.as_ref().map_or(0, |a| a.since_ms);
         MemberView {
             id,
@@ -236,7 +233,7 @@ impl Node {
 
     /// Losing concurrent edits that nobody has dismissed, and services whose name another one bears.
     pub fn conflicts(&self) -> Vec<ConflictView> {
-        self.registers.conflicts().into_iter().map(|c| self.conflict_view(&c)).collect()
+        self.view.registers.conflicts().into_iter().map(|c| self.conflict_view(&c)).collect()
     }
 
     fn conflict_view(&self, conflict: &membership::registers::Conflict) -> ConflictView {
@@ -244,12 +241,12 @@ impl Node {
         let about = matches!(conflict.key.kind, Kind::Service | Kind::Scale);
         let service = about.then_some(ServiceId(conflict.key.id));
         let body = loser.body.as_deref().and_then(|b| serde_json::from_slice::<Value>(b).ok());
-        let named = service.and_then(|id| self.services.get(id)).map(|s| s.name().to_owned());
+        let named = service.and_then(|id| self.view.services.get(id)).map(|s| s.name().to_owned());
         let in_body =
             loser.body.as_deref().and_then(|b| serde_json::from_slice::<ServiceBody>(b).ok());
         let in_body = in_body.and_then(|b| b.spec.get("Name")?.as_str().map(str::to_owned));
         let name = named.or(in_body).unwrap_or_else(|| format!("{:?}", conflict.key.kind));
-        let winner = self.registers.get(&conflict.key).map(|r| self.node_name(r.writer));
+        let winner = self.view.registers.get(&conflict.key).map(|r| self.node_name(r.writer));
         let what = match (conflict.key.kind, loser.is_tombstone()) {
             (_, true) => "the removal",
             (Kind::Scale, false) => "the replica count",

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::io::{Effect, Notice};
 use crate::node::Node;
 use crate::services::Service;
-use crate::slot::{Claim, Phase, Slot, TaskState, TaskStatus, TemplateId};
+use crate::slot::{Claim, Phase, Place, Slot, TaskState, TaskStatus, TemplateId};
 use crate::spec::{FailureAction, ServiceSpec, UpdateConfig};
 use crate::views::UpdateStatus;
 
@@ -267,7 +267,14 @@ fn finish(rollout: &Rollout, config: UpdateConfig, idle: Option<Instant>, now: N
 impl Node {
     /// If this node is the service's steward: the next step of its rollout.
     pub(crate) fn steward(&mut self, service: &Service, spec: &ServiceSpec, now: Now) {
+        // Choosing the steward asks every member: only where there is something to decide.
+        let Some(standing) = self.view.standing(service.id) else { return };
+        let ours = service.rollout.as_ref().filter(|r| r.template == spec.template.0);
+        if !ours.map_or(standing.has_outdated(), Rollout::is_running) {
+            return;
+        }
         let able = self
+            .view
             .members
             .iter()
             .filter(|(_, k)| k.belongs() && k.profile.is_some() && !k.is_settling())
@@ -276,10 +283,14 @@ impl Node {
         if placement::steward(service.id, able) != Some(self.me) || self.settling.on() {
             return;
         }
-        let cluster = self.refresh_cluster();
-        let owned = self.best_claims(service.id, spec, &cluster);
-        self.cluster = Some(cluster);
-        let best = owned.iter().map(|(slot, (node, claim))| (*slot, (*node, claim))).collect();
+        let best: BTreeMap<Slot, (NodeId, &Claim)> = standing
+            .held()
+            .filter_map(|(slot, node)| {
+                let holders = self.view.claims.on(Place { service: service.id, slot });
+                let (_, claim) = holders.iter().find(|(holder, _)| *holder == node)?;
+                Some((slot, (node, claim.as_ref())))
+            })
+            .collect();
         let mut memory = self.stewarding.remove(&service.id).unwrap_or_default();
         let rollout = service.rollout.as_ref();
         let ended = |slot, node| self.failed_in(rollout?, service.id, slot, node).cloned();
@@ -315,7 +326,7 @@ impl Node {
         let told = if node == self.me {
             self.local.history.get(&service)
         } else {
-            self.histories.get(&(service, node))
+            self.view.histories.get(&(service, node))
         };
         let failed = |t: &TaskStatus| matches!(t.state, TaskState::Failed | TaskState::Rejected);
         told?.iter().find(|t| t.slot == slot && failed(t) && rollout.made(t))

@@ -64,14 +64,14 @@ impl Settling {
     }
 
     /// True once, when the asking is over.
-    pub(crate) fn advance(&mut self, members: &Members, at: Instant) -> bool {
+    pub(crate) fn advance(&mut self, me: NodeId, members: &Members, at: Instant) -> bool {
         if !self.on {
             return false;
         }
         let told = self.answers.values().any(|a| a.announced.is_some_and(|n| a.heard >= n));
         let nobody_to_ask = members
             .iter()
-            .filter(|(id, known)| *id != members.me && known.belongs())
+            .filter(|(id, known)| *id != me && known.belongs())
             .all(|(_, known)| known.state == MemberState::Down);
         let over = self.listed && (told || nobody_to_ask || at >= self.until);
         if over {

@@ -23,9 +23,7 @@ const BRAKE_SPREAD: Millis = Millis(30_000);
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Takeovers {
-    since: BTreeMap<Place, Instant>,
     given_up: BTreeMap<Place, GivenUp>,
-    lost: VecDeque<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,18 +34,7 @@ struct GivenUp {
 }
 
 impl Takeovers {
-    /// Since when this slot has needed somebody, as far as this node saw.
-    pub(crate) fn since(&mut self, place: Place, at: Instant) -> Instant {
-        *self.since.entry(place).or_insert(at)
-    }
-
-    /// The slot is in good hands, or not wanted any more.
-    pub(crate) fn settled(&mut self, place: Place) {
-        self.since.remove(&place);
-    }
-
     pub(crate) fn forget_service(&mut self, service: membership::id::ServiceId) {
-        self.since.retain(|place, _| place.service != service);
         self.given_up.retain(|place, _| place.service != service);
     }
 
@@ -70,16 +57,32 @@ impl Takeovers {
         self.given_up.get(&place).filter(|g| g.until > at).map(|g| g.failures)
     }
 
-    pub(crate) fn lost(&mut self, at: Instant) {
-        self.lost.push_back(at);
+    /// Whether slots that failed here may become this node's again by time alone.
+    pub(crate) fn remembers_failures(&self) -> bool {
+        !self.given_up.is_empty()
     }
+}
 
-    /// How long takeovers are spread out now, given the number of members.
-    pub(crate) fn brake(&mut self, members: usize, at: Instant) -> Option<Millis> {
+/// Members that were lost a short while ago.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Losses {
+    lost: VecDeque<Instant>,
+}
+
+impl Losses {
+    pub(crate) fn note(&mut self, at: Instant) {
+        self.lost.push_back(at);
         while self.lost.front().is_some_and(|lost| at.since(*lost) > BRAKE_WINDOW) {
             self.lost.pop_front();
         }
-        let braked = members > BRAKE_ABOVE && self.lost.len() * BRAKE_SHARE > members;
-        braked.then_some(BRAKE_SPREAD)
+    }
+
+    /// How long takeovers are spread out now, given the number of members.
+    pub(crate) fn brake(&self, members: usize, at: Instant) -> Option<Millis> {
+        if members <= BRAKE_ABOVE {
+            return None;
+        }
+        let recent = self.lost.iter().rev().take_while(|lost| at.since(**lost) <= BRAKE_WINDOW);
+        (recent.count() * BRAKE_SHARE > members).then_some(BRAKE_SPREAD)
     }
 }

@@ -13,7 +13,10 @@ use std::sync::OnceLock;
 use divan::{Bencher, black_box};
 use membership::id::{NodeId, ServiceId};
 use membership::member::Resources;
-use placement::{Accepts, Closed, Cluster, Held, Host, Request, plan, plan_mine};
+use placement::{
+    Accepts, Closed, Cluster, Held, Host, Request, Roster, plan, plan_mine, plan_my_orphans,
+    plan_orphans,
+};
 
 const HOSTS: u32 = 5_000;
 const SERVICES: u32 = 10_000;
@@ -139,8 +142,15 @@ fn quality(cluster: &Cluster) -> String {
     format!("cores {cores}; memory {}", hottest(|resources| resources.memory_bytes))
 }
 
-/// A service that lost slots: its place, who holds the rest, and what was lost.
-type Dirty = (usize, BTreeMap<u32, Held>, Vec<u32>);
+/// A service that lost slots.
+struct Dirty {
+    /// Its place among the services.
+    at: usize,
+    /// Who holds the rest, slot by slot and counted.
+    held: BTreeMap<u32, Held>,
+    roster: Roster,
+    lost: Vec<u32>,
+}
 
 struct Failure {
     /// Without the dead.
@@ -172,13 +182,14 @@ fn failure(name: &str, lost: impl Fn(usize, &Host) -> bool) -> Failure {
         if !orphans.is_empty() {
             let mut held = service.held.clone();
             held.retain(|_, held| !dead.contains(&held.node));
-            dirty.push((at, held, orphans));
+            let roster = Roster::of(&cluster, &held);
+            dirty.push(Dirty { at, held, roster, lost: orphans });
         }
     }
     let survivors: Vec<NodeId> =
         world.hosts.iter().map(|host| host.id).filter(|id| !dead.contains(id)).collect();
     let failure = Failure { cluster, dirty, survivors };
-    let orphans: usize = failure.dirty.iter().map(|(_, _, orphans)| orphans.len()).sum();
+    let orphans: usize = failure.dirty.iter().map(|dirty| dirty.lost.len()).sum();
     let mut after = failure.cluster.clone();
     let pending = recover(&mut after, &failure.dirty);
     eprintln!(
@@ -191,9 +202,9 @@ fn failure(name: &str, lost: impl Fn(usize, &Host) -> bool) -> Failure {
 
 fn recover(cluster: &mut Cluster, dirty: &[Dirty]) -> usize {
     let mut pending = 0;
-    for (at, held, orphans) in dirty {
-        let request = &world().services[*at].request;
-        let plan = plan(cluster, request, held, orphans);
+    for dirty in dirty {
+        let request = &world().services[dirty.at].request;
+        let plan = plan_orphans(cluster, request, &dirty.roster, &dirty.lost);
         pending += plan.pending.len();
         for candidates in plan.choices.values() {
             cluster.add_load(candidates[0], request);
@@ -226,6 +237,21 @@ fn whole(bencher: Bencher, failure: &Failure) {
 
 /// One survivor looks for its own share in every service that lost something.
 fn survivor(bencher: Bencher, failure: &Failure) {
+    share_of_one(bencher, failure, |dirty, me| {
+        let request = &world().services[dirty.at].request;
+        plan_my_orphans(&failure.cluster, request, &dirty.roster, &dirty.lost, me).len()
+    });
+}
+
+/// The same for a survivor that counts all that is held once more.
+fn survivor_from_scratch(bencher: Bencher, failure: &Failure) {
+    share_of_one(bencher, failure, |dirty, me| {
+        let request = &world().services[dirty.at].request;
+        plan_mine(&failure.cluster, request, &dirty.held, &dirty.lost, me).len()
+    });
+}
+
+fn share_of_one(bencher: Bencher, failure: &Failure, share: impl Fn(&Dirty, NodeId) -> usize) {
     let mut turn = 0;
     bencher
         .with_inputs(|| {
@@ -233,11 +259,7 @@ fn survivor(bencher: Bencher, failure: &Failure) {
             failure.survivors[turn % failure.survivors.len()]
         })
         .bench_local_values(|me| {
-            let share = |(at, held, orphans): &Dirty| {
-                let request = &world().services[*at].request;
-                plan_mine(&failure.cluster, request, held, orphans, me).len()
-            };
-            black_box(failure.dirty.iter().map(share).sum::<usize>())
+            black_box(failure.dirty.iter().map(|dirty| share(dirty, me)).sum::<usize>())
         });
 }
 
@@ -262,9 +284,14 @@ fn node_dies_whole_batch(bencher: Bencher) {
     whole(bencher, node());
 }
 
-#[divan::bench(sample_count = 10, sample_size = 1)]
+#[divan::bench(sample_count = 100, sample_size = 1)]
 fn node_dies_one_survivor(bencher: Bencher) {
     survivor(bencher, node());
+}
+
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn node_dies_one_survivor_from_scratch(bencher: Bencher) {
+    survivor_from_scratch(bencher, node());
 }
 
 #[divan::bench(sample_count = 3, sample_size = 1)]
@@ -272,9 +299,14 @@ fn rack_dies_whole_batch(bencher: Bencher) {
     whole(bencher, rack());
 }
 
-#[divan::bench(sample_count = 5, sample_size = 1)]
+#[divan::bench(sample_count = 50, sample_size = 1)]
 fn rack_dies_one_survivor(bencher: Bencher) {
     survivor(bencher, rack());
+}
+
+#[divan::bench(sample_count = 5, sample_size = 1)]
+fn rack_dies_one_survivor_from_scratch(bencher: Bencher) {
+    survivor_from_scratch(bencher, rack());
 }
 
 #[divan::bench(sample_count = 1, sample_size = 1)]
@@ -285,6 +317,11 @@ fn zone_dies_whole_batch(bencher: Bencher) {
 #[divan::bench(sample_count = 3, sample_size = 1)]
 fn zone_dies_one_survivor(bencher: Bencher) {
     survivor(bencher, zone());
+}
+
+#[divan::bench(sample_count = 3, sample_size = 1)]
+fn zone_dies_one_survivor_from_scratch(bencher: Bencher) {
+    survivor_from_scratch(bencher, zone());
 }
 
 fn main() {

@@ -10,9 +10,10 @@ use crate::fair::Fair;
 use crate::floor::{Finalist, Floor, Shelf};
 use crate::hash::slot_seed;
 use crate::pending::Pending;
-use crate::plan::{CHOICES, Held};
+use crate::plan::CHOICES;
 use crate::refusal::Refusal;
 use crate::request::{MaxPerNode, Request};
+use crate::roster::Roster;
 use crate::spread::Spread;
 
 /// What happens at one slot of the batch.
@@ -27,12 +28,13 @@ pub(crate) enum Step {
 pub(crate) struct Batch<'c> {
     pub(crate) cluster: &'c Cluster,
     pub(crate) request: &'c Request,
+    roster: &'c Roster,
     /// Slots still to be walked, in order.
     pub(crate) steps: BTreeMap<u32, Step>,
     pub(crate) spread: Spread<'c>,
     /// For each leaf, once it was needed.
     floors: Vec<Option<Floor>>,
-    pub(crate) own: Vec<Own>,
+    counted: Counted,
     pub(crate) fair: Fair,
     /// Scratch: leaves in the order in which they are due.
     order: Vec<usize>,
@@ -40,15 +42,23 @@ pub(crate) struct Batch<'c> {
     stuck: Option<Arc<Pending>>,
 }
 
+/// What is counted on each host so far.
+#[derive(Debug)]
+enum Counted {
+    /// Hosts whose count is not simply that of the roster. A look at few hosts costs nothing for the others.
+    Changed(BTreeMap<Index, Own>),
+    /// Every host, side by side in memory: for plans that look at all of them.
+    All(Vec<Own>),
+}
+
 impl<'c> Batch<'c> {
+    /// `orphans` in any order; one that the roster has as starting is taken as held.
     pub(crate) fn new(
         cluster: &'c Cluster,
         request: &'c Request,
-        held: &BTreeMap<u32, Held>,
+        roster: &'c Roster,
         orphans: &[u32],
     ) -> Self {
-        let mut own = vec![Own::default(); cluster.keys.len()];
-        let mut steps = BTreeMap::new();
         let plain = request.constraints.is_empty() && request.platforms.is_empty();
         let (mut spread, mut totals) = if plain && request.preferences.is_empty() {
             (Spread::over_zones(cluster, request), cluster.totals)
@@ -61,43 +71,78 @@ impl<'c> Batch<'c> {
             }
             (Spread::over(cluster, request, &suited), totals)
         };
-        for orphan in orphans {
-            steps.insert(*orphan, Step::Orphan);
-        }
-        let mut settled = 0;
-        for (slot, holder) in held {
-            let Some(at) = cluster.index(holder.node) else {
+        spread.count_roster(cluster, roster);
+        let mut steps: BTreeMap<u32, Step> =
+            orphans.iter().map(|orphan| (*orphan, Step::Orphan)).collect();
+        let mut changed = BTreeMap::new();
+        for (slot, node) in roster.starting() {
+            let Some(at) = cluster.index(node) else {
                 // Held by somebody outside the view: nothing to count, and not ours to place.
-                steps.remove(slot);
+                steps.remove(&slot);
                 continue;
             };
-            if holder.settled {
-                steps.remove(slot);
-                settled += 1;
-                own[at as usize].count += 1;
-                if cluster.is_open(at) {
-                    spread.count(at);
-                }
-            } else {
-                steps.insert(*slot, Step::Holder(at));
-                own[at as usize].shift -= 1;
-                if spread.leaf_of(at).is_some() && cluster.is_open(at) {
-                    totals.remove_replica(request);
-                }
+            steps.insert(slot, Step::Holder(at));
+            let own: &mut Own = changed
+                .entry(at)
+                .or_insert_with(|| Own { count: roster.on(node), ..Own::default() });
+            own.shift -= 1;
+            if spread.leaf_of(at).is_some() && cluster.is_open(at) {
+                totals.remove_replica(request);
             }
         }
         let batch = u32::try_from(steps.len()).unwrap_or(u32::MAX);
-        let fair = Fair::new(&totals, request, batch, settled + u64::from(batch));
+        let fair = Fair::new(&totals, request, batch, roster.settled() + u64::from(batch));
         let floors = vec![None; spread.leaves()];
-        Self { cluster, request, steps, spread, floors, own, fair, order: Vec::new(), stuck: None }
+        let counted = Counted::Changed(changed);
+        let order = Vec::new();
+        Self { cluster, request, roster, steps, spread, floors, counted, fair, order, stuck: None }
+    }
+
+    /// As [`Self::new`], for a plan that will look at most hosts.
+    pub(crate) fn whole(
+        cluster: &'c Cluster,
+        request: &'c Request,
+        roster: &'c Roster,
+        orphans: &[u32],
+    ) -> Self {
+        let mut batch = Self::new(cluster, request, roster, orphans);
+        batch.spread_out();
+        batch
+    }
+
+    /// Prepares for looking at most hosts.
+    pub(crate) fn spread_out(&mut self) {
+        let Counted::Changed(changed) = &self.counted else { return };
+        let mut all = vec![Own::default(); self.cluster.keys.len()];
+        for (at, count) in self.roster.hosts(self.cluster) {
+            all[at as usize].count = count;
+        }
+        for (at, own) in changed {
+            all[*at as usize] = *own;
+        }
+        self.counted = Counted::All(all);
+    }
+
+    /// What is counted on a host so far.
+    pub(crate) fn own(&self, at: Index) -> Own {
+        match &self.counted {
+            Counted::All(all) => all[at as usize],
+            Counted::Changed(changed) => changed.get(&at).copied().unwrap_or_else(|| Own {
+                count: self.roster.on(self.cluster.id(at)),
+                ..Own::default()
+            }),
+        }
     }
 
     /// Counts one replica of the batch on a host.
     pub(crate) fn pass(&mut self, at: Index) {
         let before = self.shelf(at);
-        let own = &mut self.own[at as usize];
-        own.count += 1;
-        own.shift += 1;
+        let own = self.own(at);
+        let own = Own { count: own.count + 1, shift: own.shift + 1 };
+        match &mut self.counted {
+            Counted::All(all) => all[at as usize] = own,
+            Counted::Changed(changed) => _ = changed.insert(at, own),
+        }
         if !self.cluster.is_open(at) {
             return;
         }
@@ -117,7 +162,7 @@ impl<'c> Batch<'c> {
 
     /// Where a host stands now; `None` if it has no room.
     pub(crate) fn shelf(&self, at: Index) -> Option<Shelf> {
-        let own = self.own[at as usize];
+        let own = self.own(at);
         if !has_room(self.cluster, self.request, at, own) {
             return None;
         }
@@ -196,7 +241,7 @@ impl<'c> Batch<'c> {
     /// Among the first of the race the least loaded leads; the race settles what load does not.
     fn least_loaded_first(&self, rung: &mut [Finalist]) {
         rung.sort_by_cached_key(|finalist| {
-            let own = self.own[finalist.at as usize];
+            let own = self.own(finalist.at);
             let fullness = self.fair.fullness(self.cluster, self.request, finalist.at, own);
             (fullness, finalist.race, finalist.at)
         });
@@ -212,7 +257,7 @@ impl<'c> Batch<'c> {
     fn pending(&self, skip: &[Index]) -> Pending {
         let mut pending = Pending::default();
         for at in self.cluster.indexes() {
-            let own = self.own[at as usize];
+            let own = self.own(at);
             let refusal = verdict(self.cluster, self.request, at, own).err();
             // Room but no candidate: only a host that was skipped is left to be that.
             debug_assert!(refusal.is_some() || skip.contains(&at));

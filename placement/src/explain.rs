@@ -12,6 +12,7 @@ use crate::hash::race;
 use crate::plan::Held;
 use crate::refusal::Refusal;
 use crate::request::Request;
+use crate::roster::Roster;
 
 /// The verdicts on one slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +76,9 @@ pub fn explain(
     }
     let mut asked = orphans.to_vec();
     asked.push(slot);
-    let mut batch = Batch::new(&free, request, &others, &asked);
+    asked.retain(|slot| !others.get(slot).is_some_and(|held| held.settled));
+    let roster = Roster::of(&free, &others);
+    let mut batch = Batch::whole(&free, request, &roster, &asked);
     let earlier: Vec<(u32, Step)> = batch.steps.range(..slot).map(|(s, t)| (*s, *t)).collect();
     for (slot, step) in earlier {
         let owner = match step {
@@ -110,7 +113,7 @@ fn host_verdict(
     ranks: &[Index],
 ) -> HostVerdict {
     let (cluster, request) = (batch.cluster, batch.request);
-    let (host, own) = (cluster.host_at(at), batch.own[at as usize]);
+    let (host, own) = (cluster.host_at(at), batch.own(at));
     let verdict = match verdict(cluster, request, at, own) {
         Err(refusal) => Verdict::Refused(refusal),
         Ok(()) if request.passed_over.contains(&(slot, host.id)) => {

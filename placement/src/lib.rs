@@ -9,9 +9,9 @@
 //!
 //! Where to enter:
 //! - [`plan::plan`] gives the candidates of every orphaned slot of one service;
-//! - [`pass::plan_all`] does so for several services at once, undisturbed by each other's claims;
-//! - [`mine::plan_mine`] gives the same for one node's own share, at a cost that does not grow with the
-//!   cluster;
+//! - [`mine::plan_mine`] gives the same for one node's own share;
+//! - [`roster::Roster`] keeps who holds what counted: planning from it costs what was lost, neither what
+//!   the service has nor what the cluster has;
 //! - [`eligible::eligible`] answers for one host, as global services and admission need it;
 //! - [`rebalance`] says what a host that stands empty may pull, and what must leave a host;
 //! - [`foresee::foresee`] says what a whole cluster would do under another view;
@@ -32,12 +32,12 @@ pub mod foresee;
 pub mod hash;
 pub mod host;
 pub mod mine;
-pub mod pass;
 pub mod pending;
 pub mod plan;
 pub mod rebalance;
 pub mod refusal;
 pub mod request;
+pub mod roster;
 mod spread;
 mod units;
 
@@ -48,13 +48,13 @@ pub use explain::{Explanation, HostVerdict, Verdict, explain};
 pub use foresee::{Evening, Outlook, Seats, Work, even_out, foresee};
 pub use hash::{PLACEMENT_VERSION, Race, race, steward};
 pub use host::{Accepts, Closed, Host};
-pub use mine::plan_mine;
-pub use pass::{Job, plan_all};
+pub use mine::{plan_mine, plan_my_orphans};
 pub use pending::Pending;
-pub use plan::{CHOICES, Held, Plan, plan};
+pub use plan::{CHOICES, Held, Plan, plan, plan_orphans};
 pub use rebalance::{Pull, misplaced, next_pull, pull};
 pub use refusal::{Refusal, RefusalKind};
 pub use request::{HostPort, MaxPerNode, Platform, Preference, Protocol, Request};
+pub use roster::Roster;
 
 #[cfg(test)]
 mod tests;

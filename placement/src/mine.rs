@@ -21,8 +21,9 @@ use crate::cluster::{Cluster, Index};
 use crate::eligible::has_room;
 use crate::floor::Shelf;
 use crate::hash::{Race, draw, slot_seed};
-use crate::plan::{CHOICES, Held, plan};
+use crate::plan::{CHOICES, Held, plan_orphans};
 use crate::request::{MaxPerNode, Request};
+use crate::roster::Roster;
 
 /// The slots for which `me` is a candidate, with all their candidates in rank order: exactly those
 /// choices of [`crate::plan()`] for the same view that name `me`. Gives no reasons for pending slots.
@@ -33,9 +34,23 @@ pub fn plan_mine(
     orphans: &[u32],
     me: NodeId,
 ) -> BTreeMap<u32, Vec<NodeId>> {
+    let settled = |slot: &u32| held.get(slot).is_some_and(|held| held.settled);
+    let orphans: Vec<u32> = orphans.iter().copied().filter(|slot| !settled(slot)).collect();
+    plan_my_orphans(cluster, request, &Roster::of(cluster, held), &orphans, me)
+}
+
+/// [`plan_mine`] over a roster that is kept up to date: the cost grows with the orphans, neither with the
+/// cluster nor with the service. See [`crate::plan::plan_orphans`] for `orphans`.
+pub fn plan_my_orphans(
+    cluster: &Cluster,
+    request: &Request,
+    roster: &Roster,
+    orphans: &[u32],
+    me: NodeId,
+) -> BTreeMap<u32, Vec<NodeId>> {
     let none = BTreeMap::new();
     let Some(at) = cluster.index(me).filter(|at| cluster.is_open(*at)) else { return none };
-    let batch = Batch::new(cluster, request, held, orphans);
+    let batch = Batch::new(cluster, request, roster, orphans);
     let Some(leaf) = batch.spread.leaf_of(at) else { return none };
     // Loads only grow while a batch is walked: no room now, no room later.
     let Some(shelf) = batch.shelf(at) else { return none };
@@ -44,7 +59,7 @@ pub fn plan_mine(
         Ok(None) => none,
         Ok(Some(last)) => share.work_out(last),
         Err(ZoneMayRunOut) => {
-            let mut choices = plan(cluster, request, held, orphans).choices;
+            let mut choices = plan_orphans(cluster, request, roster, orphans).choices;
             choices.retain(|_, candidates| candidates.contains(&me));
             choices
         }
@@ -73,7 +88,7 @@ impl<'c> Share<'c> {
                 Step::Orphan => spread.first(),
             };
             if let Some(leaf) = leaf {
-                spread.count_in(leaf);
+                spread.count_in(leaf, 1);
             }
             (*slot, leaf)
         };
@@ -134,8 +149,8 @@ impl<'c> Share<'c> {
 
     /// How many replicas a host can take below its limits; at most `most`.
     fn room(&self, at: Index, most: u64) -> u64 {
-        let Batch { cluster, request, own, .. } = &self.batch;
-        let own = own[at as usize];
+        let Batch { cluster, request, .. } = &self.batch;
+        let own = self.batch.own(at);
         if !has_room(cluster, request, at, own) {
             return 0;
         }
@@ -197,12 +212,13 @@ impl<'c> Share<'c> {
     /// Plans my leaf as far as slot `last`; the other leaves only count.
     fn work_out(self, last: u32) -> BTreeMap<u32, Vec<NodeId>> {
         let Self { mut batch, me, leaf, leaves, .. } = self;
+        batch.spread_out();
         let mut choices = BTreeMap::new();
         let steps = std::mem::take(&mut batch.steps);
         for (slot, step) in steps.range(..=last) {
             match (step, leaves.get(slot).copied().flatten()) {
                 (Step::Holder(at), _) => batch.pass(*at),
-                (Step::Orphan, Some(other)) if other != leaf => batch.spread.count_in(other),
+                (Step::Orphan, Some(other)) if other != leaf => batch.spread.count_in(other, 1),
                 (Step::Orphan, Some(_)) => {
                     let Ok(candidates) = batch.choose(*slot) else { continue };
                     batch.pass(candidates[0]);

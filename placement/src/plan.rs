@@ -21,6 +21,7 @@ use crate::batch::{Batch, Step};
 use crate::cluster::Cluster;
 use crate::pending::Pending;
 use crate::request::Request;
+use crate::roster::Roster;
 
 /// How many hosts of the race are compared by load (d of the power of d choices), and at least how many
 /// candidates a slot has where there are so many. Twice as many add little: the gain of more choices
@@ -59,7 +60,23 @@ pub fn plan(
     held: &BTreeMap<u32, Held>,
     orphans: &[u32],
 ) -> Plan {
-    let mut batch = Batch::new(cluster, request, held, orphans);
+    let settled = |slot: &u32| held.get(slot).is_some_and(|held| held.settled);
+    // Held by somebody outside the view: not ours to place either.
+    let elsewhere = |slot: &u32| held.get(slot).is_some_and(|h| cluster.host(h.node).is_none());
+    let orphans: Vec<u32> =
+        orphans.iter().copied().filter(|slot| !settled(slot) && !elsewhere(slot)).collect();
+    plan_orphans(cluster, request, &Roster::of(cluster, held), &orphans)
+}
+
+/// [`plan`] over a roster that is kept up to date. None of `orphans` may be settled in it; one that is
+/// starting in it is taken as held.
+pub fn plan_orphans(
+    cluster: &Cluster,
+    request: &Request,
+    roster: &Roster,
+    orphans: &[u32],
+) -> Plan {
+    let mut batch = Batch::whole(cluster, request, roster, orphans);
     let mut plan = Plan::default();
     for (slot, step) in std::mem::take(&mut batch.steps) {
         match step {

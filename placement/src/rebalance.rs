@@ -24,6 +24,7 @@ use crate::host::{Accepts, Closed};
 use crate::plan::Held;
 use crate::refusal::Refusal;
 use crate::request::Request;
+use crate::roster::Roster;
 use crate::spread;
 
 /// Below this part of the average load a host pulls: 9/10.
@@ -66,7 +67,8 @@ pub fn pull(
     if !fixed(cluster, request, me) {
         return None;
     }
-    let table = Table::new(cluster, request, held);
+    let roster = all_settled(cluster, held);
+    let table = Table::new(cluster, request, held, &roster);
     let takers = table.takers();
     table.even_out(&takers, me).or_else(|| table.even_load(&takers, me))
 }
@@ -78,7 +80,8 @@ pub fn next_pull(
     request: &Request,
     held: &BTreeMap<u32, Held>,
 ) -> Option<(NodeId, Pull)> {
-    let table = Table::new(cluster, request, held);
+    let roster = all_settled(cluster, held);
+    let table = Table::new(cluster, request, held, &roster);
     let takers = table.takers();
     // Nobody else pulls but the neediest of a group and the emptiest of all.
     let mut neediest: BTreeMap<usize, ((u64, u64, Index), Index)> = BTreeMap::new();
@@ -93,6 +96,12 @@ pub fn next_pull(
         let pull = table.even_out(&takers, at).or_else(|| table.even_load(&takers, at))?;
         Some((cluster.id(at), pull))
     })
+}
+
+/// Counts replicas that are still starting like those that are ready.
+fn all_settled(cluster: &Cluster, held: &BTreeMap<u32, Held>) -> Roster {
+    let settled = held.iter().map(|(slot, held)| (*slot, Held { settled: true, ..*held }));
+    Roster::of(cluster, &settled.collect())
 }
 
 /// Everybody's replicas of the service, settled or not.
@@ -110,10 +119,14 @@ struct Taker {
 }
 
 impl<'c> Table<'c> {
-    fn new(cluster: &'c Cluster, request: &'c Request, held: &BTreeMap<u32, Held>) -> Self {
-        let counted =
-            held.iter().map(|(slot, held)| (*slot, Held { settled: true, ..*held })).collect();
-        let batch = Batch::new(cluster, request, &counted, &[]);
+    /// `roster` counts everything that is held as settled.
+    fn new(
+        cluster: &'c Cluster,
+        request: &'c Request,
+        held: &BTreeMap<u32, Held>,
+        roster: &'c Roster,
+    ) -> Self {
+        let batch = Batch::whole(cluster, request, roster, &[]);
         let mut givers: BTreeMap<Index, Vec<u32>> = BTreeMap::new();
         for (slot, held) in held.iter().filter(|(_, held)| held.settled) {
             if let Some(at) = cluster.index(held.node)
@@ -138,14 +151,14 @@ impl<'c> Table<'c> {
     }
 
     fn fill(&self, at: Index) -> (u64, u64) {
-        let count = self.batch.own[at as usize].count;
+        let count = self.batch.own(at).count;
         (u64::from(count), u64::from(self.batch.cluster.weight(at)))
     }
 
     /// How full a host is with `more` replicas than it has.
     fn fullness(&self, at: Index, more: i64) -> u64 {
-        let Batch { cluster, request, fair, own, .. } = &self.batch;
-        let own = Own { shift: more, ..own[at as usize] };
+        let Batch { cluster, request, fair, .. } = &self.batch;
+        let own = Own { shift: more, ..self.batch.own(at) };
         fair.fine_fullness(cluster, request, at, own)
     }
 

@@ -21,6 +21,7 @@ use crate::cluster::{Cluster, Index};
 use crate::hash::{Purpose, Race, draw, mix, name_key, seed};
 use crate::host::four_bits;
 use crate::request::Request;
+use crate::roster::Roster;
 
 /// Marks a host that is in no group, because it does not suit the request.
 const NOWHERE: u32 = u32::MAX;
@@ -104,17 +105,38 @@ impl<'c> Spread<'c> {
         spread
     }
 
-    /// Counts one replica on a host.
-    pub(crate) fn count(&mut self, at: Index) {
-        if let Some(leaf) = self.leaf_of(at) {
-            self.count_in(leaf);
+    /// Counts what a roster has as settled on open hosts.
+    pub(crate) fn count_roster(&mut self, cluster: &Cluster, roster: &Roster) {
+        if matches!(self.leaf_of, Cow::Owned(_)) {
+            for (at, count) in roster.hosts(cluster) {
+                if let Some(leaf) = self.leaf_of(at).filter(|_| cluster.is_open(at)) {
+                    self.count_in(leaf, u64::from(count));
+                }
+            }
+            return;
+        }
+        for (group, zone) in self.groups.iter_mut().zip(&cluster.zones) {
+            group.count = roster.in_zone(zone.key);
+        }
+        // Few: hosts that are gone hold nothing.
+        for at in &cluster.closed_and_loaded {
+            let count = u64::from(roster.on(cluster.id(*at)));
+            let group = &mut self.groups[cluster.zone_of[*at as usize] as usize];
+            group.count = group.count.saturating_sub(count);
         }
     }
 
-    /// Counts one replica on some host of a leaf.
-    pub(crate) fn count_in(&mut self, leaf: usize) {
+    /// Counts one replica on a host.
+    pub(crate) fn count(&mut self, at: Index) {
+        if let Some(leaf) = self.leaf_of(at) {
+            self.count_in(leaf, 1);
+        }
+    }
+
+    /// Counts replicas on hosts of a leaf.
+    pub(crate) fn count_in(&mut self, leaf: usize, replicas: u64) {
         for id in &self.paths[leaf] {
-            self.groups[*id as usize].count += 1;
+            self.groups[*id as usize].count += replicas;
         }
     }
 

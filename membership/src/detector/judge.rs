@@ -111,6 +111,7 @@ impl Detector {
             })
             .collect();
         self.note_flaps(&verdicts, now);
+        self.are_verdicts_new |= self.verdicts != verdicts;
         self.verdicts = verdicts;
         self.consider_refuting(now);
         if checks != self.checks {

@@ -92,6 +92,8 @@ pub struct Detector {
     published: EdgeReport,
     is_report_new: bool,
     verdicts: BTreeMap<NodeId, Verdict>,
+    /// They are others than when somebody last asked for changes.
+    are_verdicts_new: bool,
     /// The verdicts are older than the reports.
     is_stale: bool,
     gone_since: BTreeMap<NodeId, Instant>,
@@ -120,6 +122,7 @@ impl Detector {
             published: EdgeReport::default(),
             is_report_new: true,
             verdicts: BTreeMap::new(),
+            are_verdicts_new: false,
             is_stale: true,
             gone_since: BTreeMap::new(),
             is_called_down: false,
@@ -351,6 +354,12 @@ impl Detector {
     pub fn verdicts(&mut self, now: Instant) -> &BTreeMap<NodeId, Verdict> {
         self.judge(now);
         &self.verdicts
+    }
+
+    /// Whether the verdicts are others than when this was last called.
+    pub fn take_changed_verdicts(&mut self, now: Instant) -> bool {
+        self.judge(now);
+        std::mem::take(&mut self.are_verdicts_new)
     }
 
     /// This node doubts itself: it must not take anything over now. Lasts at most

@@ -5,5 +5,6 @@ mod foreseeing;
 mod oracle;
 mod planning;
 mod rebalancing;
+mod rosters;
 mod sharing;
 pub(crate) mod worlds;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use membership::id::{NodeId, ServiceId};
+use membership::id::NodeId;
 use membership::member::Resources;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -135,48 +135,6 @@ proptest! {
             prop_assert_eq!(
                 before.pending.contains_key(slot), after.pending.contains_key(slot)
             );
-        }
-    }
-
-    /// The same for several services that were hit together.
-    #[test]
-    fn claims_of_one_service_do_not_change_the_plan_of_another(
-        world in worlds(),
-        services in proptest::collection::vec(
-            (any::<u128>(), 1..8u32, 0..3u64, any::<u32>()), 1..6),
-    ) {
-        let requests: Vec<Request> = services.iter().map(|(service, _, cpu, _)| {
-            let mut request = request(*service);
-            request.resources.cpu_milli = cpu * 300;
-            request
-        }).collect();
-        let pass = |held: &[BTreeMap<u32, Held>], orphans: &[Vec<u32>]| {
-            // What is ready elsewhere; none of these services is.
-            let mut cluster = world.cluster();
-            let jobs = requests.iter().zip(held).zip(orphans)
-                .map(|((request, held), orphans)| Job { request, held, orphans });
-            plan_all(&mut cluster, jobs)
-        };
-        let nobody = vec![BTreeMap::new(); requests.len()];
-        let all: Vec<Vec<u32>> = services.iter().map(|(_, count, ..)| (0..*count).collect()).collect();
-        let before = pass(&nobody, &all);
-        let (mut held, mut orphans) = (nobody.clone(), all.clone());
-        for (at, (service, _, _, claimed)) in services.iter().enumerate() {
-            for (slot, candidates) in &before[&ServiceId(*service)].choices {
-                if claimed >> slot & 1 == 1 {
-                    held[at].insert(*slot, Held { node: candidates[0], settled: false });
-                    orphans[at].retain(|other| other != slot);
-                }
-            }
-        }
-        let after = pass(&held, &orphans);
-        for (at, (service, ..)) in services.iter().enumerate() {
-            for slot in &orphans[at] {
-                let choice = |plans: &BTreeMap<ServiceId, Plan>| {
-                    plans[&ServiceId(*service)].choices.get(slot).cloned()
-                };
-                prop_assert_eq!(choice(&before), choice(&after));
-            }
         }
     }
 
