@@ -12,11 +12,13 @@
 
 mod adopt;
 mod claims;
+pub mod cohort;
 pub mod command;
 mod containers;
 mod execute;
 mod expand;
 mod facts;
+mod hear;
 mod held;
 mod hosts;
 pub mod io;
@@ -26,6 +28,7 @@ mod members;
 mod node;
 mod peers;
 mod persist;
+mod plans;
 mod publish;
 mod read;
 mod rebalance;

@@ -10,10 +10,9 @@ use std::net::SocketAddr;
 use membership::clock::Clock;
 use membership::detector::{Detector, ProbeAction};
 use membership::id::{CellId, ClusterId, Incarnation, NodeId, ServiceId};
-use membership::member::{EngineState, Health, MemberState, Profile};
+use membership::member::{EngineState, Health, Profile};
 use membership::message::Message;
 use membership::record::Record;
-use membership::registers::Registers;
 use membership::time::{Instant, Millis, Now};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -21,7 +20,6 @@ use rand_chacha::ChaCha8Rng;
 use crate::facts::{Published, Sign};
 use crate::io::{Effect, Input, Notice};
 use crate::local::Local;
-use crate::members::Members;
 use crate::rollout;
 use crate::runtime::RuntimeEvent;
 use crate::settings::Settings;
@@ -67,10 +65,6 @@ pub struct Node {
     pub(crate) settling: Settling,
     pub(crate) takeovers: Takeovers,
     pub(crate) stewarding: BTreeMap<ServiceId, rollout::Memory>,
-    /// Since when less than a majority of the members could be reached.
-    pub(crate) minority_since: Option<Instant>,
-    /// Members that have settled anew, and when what they said before is forgotten.
-    pub(crate) forgetting: BTreeMap<NodeId, (Incarnation, Instant)>,
     /// A new incarnation was asked for and has not come yet.
     pub(crate) raising: bool,
     /// Whether operators were told that takeovers are held back.
@@ -94,13 +88,10 @@ pub(crate) struct Timers {
     /// When a tick was last asked for.
     pub(crate) tick_wanted: Instant,
     pub(crate) last_pass: Instant,
-    pub(crate) members_dirty: bool,
     pub(crate) sync: Instant,
     pub(crate) resync: Instant,
     pub(crate) rebalance: Instant,
     pub(crate) housekeeping: Instant,
-    /// When the view last changed: evening out waits for quiet.
-    pub(crate) view_changed: Instant,
     /// What the reconciler wants to look at again, and when.
     pub(crate) look_again: BTreeMap<ServiceId, Instant>,
 }
@@ -111,9 +102,16 @@ const HOUSEKEEPING: Millis = Millis(10_000);
 impl Node {
     /// A node and what it does first. The runtime is asked at once what it runs; until the answer has
     /// come and the peers have been asked, nothing is started or taken over.
-    pub fn new(start: Start, signer: Box<dyn Sign>) -> (Self, Vec<Effect>) {
+    pub fn new(mut start: Start, signer: Box<dyn Sign>) -> (Self, Vec<Effect>) {
+        let (whose, records) = (Some(start.me), std::mem::take(&mut start.records));
+        let view = View::new(whose, start.cell, records, &start.settings, start.now);
+        let mut node = Self::with(start, signer, Box::new(view));
+        let effects = node.begin();
+        (node, effects)
+    }
+
+    pub(crate) fn with(start: Start, signer: Box<dyn Sign>, view: Box<View>) -> Self {
         let now = start.now;
-        let registers = Registers::load(start.cell, start.records);
         let starter = Starter {
             cluster: start.cluster,
             node: start.me,
@@ -121,20 +119,14 @@ impl Node {
             os: start.profile.os.clone(),
             arch: start.profile.arch.clone(),
         };
-        let last_stamp = registers.last_stamp();
-        let mut members = Members::new(Some(start.me), start.settings.engine_grace);
-        members.entry(start.me, now);
-        members.read_records(&registers, now);
-        let mut view = View::new(start.cell, registers, members);
-        view.host_changed(start.me);
-        let mut node = Self {
+        Self {
             me: start.me,
             cluster_id: start.cluster,
             cell: start.cell,
             started: now,
             rng: ChaCha8Rng::seed_from_u64(start.seed),
-            clock: Clock::starting_after(last_stamp),
-            view: Box::new(view),
+            clock: Clock::starting_after(view.registers.last_stamp()),
+            view,
             detector: Detector::new(start.me, start.settings.timing),
             facts: Published::new(start.me, start.cell, start.incarnation, signer),
             local: Local::new(start.settings.clone(), starter),
@@ -142,8 +134,6 @@ impl Node {
             settling: Settling::at_start(now.at, start.settings.settle),
             takeovers: Takeovers::default(),
             stewarding: BTreeMap::new(),
-            minority_since: None,
-            forgetting: BTreeMap::new(),
             raising: false,
             held_back: false,
             connected: BTreeSet::new(),
@@ -156,30 +146,49 @@ impl Node {
                 last_handled: now.at,
                 tick_wanted: now.at,
                 last_pass: now.at,
-                members_dirty: true,
                 sync: now.at,
                 resync: now.at + start.settings.resync,
                 rebalance: now.at + start.settings.rebalance_after,
                 housekeeping: now.at + HOUSEKEEPING,
-                view_changed: now.at,
                 look_again: BTreeMap::new(),
             },
             parts: BTreeMap::new(),
             settings: start.settings,
             out: Vec::new(),
-        };
-        node.local.list(now.at);
-        node.members_changed(now);
-        node.view.refresh(now.at);
-        node.hear_news();
-        node.pass(now);
-        let effects = std::mem::take(&mut node.out);
-        (node, effects)
+        }
+    }
+
+    /// What it does first.
+    pub(crate) fn begin(&mut self) -> Vec<Effect> {
+        let now = self.started;
+        self.local.list(now.at);
+        self.members_changed(now);
+        self.view.refresh(now.at);
+        self.hear_news();
+        self.pass(now);
+        std::mem::take(&mut self.out)
     }
 
     /// The one way in.
     pub fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        self.handle_all(now, [input])
+    }
+
+    /// As [`Node::handle`], for a burst: all is taken in before anything is done about it.
+    pub fn handle_all(&mut self, now: Now, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
         self.notice_lateness(now);
+        for input in inputs {
+            self.take_in(input, now);
+        }
+        self.work(now);
+        // Readers between two inputs find everything in step.
+        self.view.refresh(now.at);
+        self.hear_news();
+        self.timers.tick_wanted = self.next_wake();
+        std::mem::take(&mut self.out)
+    }
+
+    fn take_in(&mut self, input: Input, now: Now) {
         match input {
             Input::Tick => {}
             Input::Message { from, message } => self.on_message(from, message, now),
@@ -189,7 +198,8 @@ impl Node {
                 self.connected.remove(&peer);
             }
             Input::HostAnswer { target, refused } => {
-                self.detector.on_host_answer(target, refused, now.at);
+                let jury = &mut self.view.jury;
+                self.detector.on_host_answer(jury, target, refused, now.at);
             }
             Input::Runtime(event) => self.on_runtime(event, now),
             Input::Done { id, result } => {
@@ -207,12 +217,6 @@ impl Node {
                 self.spread_facts(facts);
             }
         }
-        self.work(now);
-        // Readers between two inputs find everything in step.
-        self.view.refresh(now.at);
-        self.hear_news();
-        self.timers.tick_wanted = self.next_wake();
-        std::mem::take(&mut self.out)
     }
 
     /// When [`Node::handle`] wants an [`Input::Tick`] at the latest.
@@ -232,7 +236,7 @@ impl Node {
             .chain(self.writes.next_wake())
             .chain(self.settling.next_wake())
             .chain(self.timers.look_again.values().copied())
-            .chain(self.forgetting.values().map(|(_, at)| *at))
+            .chain(self.view.forgetting.values().map(|(_, at)| *at))
             .chain(self.leaving.as_ref().map(|l| l.look_at))
             .min()
             .unwrap_or(pass_due)
@@ -241,6 +245,12 @@ impl Node {
 
     /// Everything that follows from time and from what the input changed.
     fn work(&mut self, now: Now) {
+        if self.view.members_moved {
+            self.members_changed(now);
+        }
+        if self.view.take_look_everywhere() {
+            self.look_at_all();
+        }
         self.probe(now);
         self.judge(now);
         self.advance_writes(now);
@@ -277,6 +287,10 @@ impl Node {
 
     /// Marks what the news concerns.
     fn hear_news(&mut self) {
+        if self.view.is_shared() {
+            // Whoever keeps it tells each node what concerns it.
+            return;
+        }
         for id in self.view.take_news() {
             if self.concerns(id) {
                 self.dirty.insert(id);
@@ -292,7 +306,9 @@ impl Node {
 
     /// Something that any service may depend on changed: all that concern this node are looked at.
     pub(crate) fn look_at_all(&mut self) {
-        self.dirty.extend(self.view.restless());
+        if !self.view.is_shared() {
+            self.dirty.extend(self.view.restless());
+        }
         self.dirty.extend(self.local.held.keys().map(|place| place.service));
     }
 
@@ -376,7 +392,7 @@ impl Node {
     }
 
     fn probe(&mut self, now: Now) {
-        let actions = self.detector.tick(now.at, &mut self.rng);
+        let actions = self.detector.tick(&mut self.view.jury, now.at, &mut self.rng);
         for action in actions {
             self.probe_action(action);
         }
@@ -412,25 +428,10 @@ impl Node {
         self.out.push(Effect::Send { to, message });
     }
 
-    /// Turns verdicts, facts and records into member states, and states into work.
+    /// Turns member states that changed into work.
     fn judge(&mut self, now: Now) {
-        let news = self.detector.take_changed_verdicts(now.at);
-        if !news && !self.timers.members_dirty && !self.view.members.engine_grace_running() {
-            return;
-        }
-        self.timers.members_dirty = false;
-        let turns = self.view.members.judge(self.detector.verdicts(now.at), now);
-        let minority = !self.view.members.has_majority();
-        self.minority_since = minority.then(|| self.minority_since.unwrap_or(now.at));
-        if turns.is_empty() && !news {
-            return;
-        }
+        let Some(turns) = self.view.judge(now) else { return };
         for turn in turns {
-            self.timers.view_changed = now.at;
-            if turn.to == MemberState::Down {
-                self.view.losses.note(now.at);
-            }
-            self.view.host_changed(turn.id);
             self.out.push(Effect::Notice(Notice::Member {
                 id: turn.id,
                 name: turn.name,
@@ -446,15 +447,11 @@ impl Node {
 
     /// Members, addresses or settings changed: everything that is derived from them is made anew.
     pub(crate) fn members_changed(&mut self, now: Now) {
-        self.timers.members_dirty = true;
-        let incarnations: BTreeMap<NodeId, Incarnation> = self
-            .view
-            .members
-            .iter()
-            .filter(|(_, k)| k.belongs())
-            .map(|(id, k)| (id, k.incarnation))
-            .collect();
-        self.detector.set_members(&incarnations);
+        if self.view.is_shared() {
+            return;
+        }
+        self.view.seat_jury();
+        self.detector.follow(&mut self.view.jury);
         let peers: BTreeMap<NodeId, SocketAddr> = self
             .view
             .members
@@ -509,7 +506,7 @@ impl Node {
     }
 
     fn regular(&mut self, now: Now) {
-        self.forget_earlier(now);
+        self.view.forget_earlier(now.at);
         if now.at >= self.timers.sync {
             self.timers.sync = now.at + self.settings.sync_interval;
             self.start_sync();

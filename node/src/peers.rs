@@ -7,29 +7,22 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use membership::detector::EdgeReport;
-use membership::fact::{FactKey, SignedFact};
-use membership::id::{Incarnation, NodeId};
-use membership::member::{Health, Profile};
+use membership::fact::SignedFact;
+use membership::id::NodeId;
 use membership::message::Message;
 use membership::record::Record;
 use membership::sync;
 use membership::time::Now;
-use membership::wire;
 use rand::seq::IteratorRandom;
 
 use crate::io::{Effect, Notice};
 use crate::node::Node;
-use crate::slot::History;
 use crate::writes::{Batch, Origin, name_of};
 
 /// Up to this many members news goes to everybody directly, and nobody passes it on.
 const DIRECT: usize = 16;
 /// To how many members news goes first in larger clusters, and to how many each passes it on.
 const FANOUT: usize = 4;
-/// How many staggers a member that has settled in a new incarnation gets to say its claims again before
-/// those of its earlier life are forgotten: time for a lost push and for the gossip that repairs it.
-const FORGET_AFTER_STAGGERS: u64 = 4;
 /// How many facts go into one message.
 const FACTS_PER_MESSAGE: usize = 64;
 
@@ -42,17 +35,19 @@ impl Node {
         match message {
             Message::Ping { seq } => self.send(from, Message::Ack { seq }),
             Message::Ack { seq } => {
-                if let Some(action) = self.detector.on_ack(from, seq, now.at) {
+                if let Some(action) = self.detector.on_ack(&mut self.view.jury, from, seq, now.at) {
                     self.probe_action(action);
                 }
             }
             Message::PingFor { seq, target } => {
-                if let Some(action) = self.detector.on_ping_for(from, seq, target, now.at) {
+                if let Some(action) =
+                    self.detector.on_ping_for(&self.view.jury, from, seq, target, now.at)
+                {
                     self.probe_action(action);
                 }
             }
             Message::IndirectAck { seq, target } => {
-                self.detector.on_indirect_ack(target, seq, now.at);
+                self.detector.on_indirect_ack(&mut self.view.jury, target, seq, now.at);
             }
             Message::Facts(facts) => {
                 let count = u32::try_from(facts.len()).unwrap_or(u32::MAX);
@@ -194,7 +189,13 @@ impl Node {
                 self.send(peer, Message::Facts(vec![fact.clone()]));
             }
         }
-        self.take_fact(&fact, now);
+        if let Err(error) = self.view.take_fact(&fact, now) {
+            let text = format!(
+                "a fact of node {} under {:?} cannot be read: {error}; what it said before stands",
+                fact.owner, fact.key
+            );
+            self.out.push(Effect::Notice(Notice::Warning { text }));
+        }
     }
 
     fn on_own_fact(&mut self, fact: &SignedFact) {
@@ -207,115 +208,6 @@ impl Node {
             self.out.push(Effect::Notice(Notice::Warning { text }));
             self.raise_incarnation();
         }
-    }
-
-    fn take_fact(&mut self, fact: &SignedFact, now: Now) {
-        let owner = fact.owner;
-        let known = self.view.members.entry(owner, now);
-        if fact.incarnation > known.incarnation {
-            known.incarnation = fact.incarnation;
-            self.timers.members_dirty = true;
-            self.members_changed(now);
-        }
-        let outcome = match (fact.key, fact.value.as_deref()) {
-            (FactKey::Profile, Some(bytes)) => self.take_profile(owner, bytes, now),
-            (FactKey::Health, Some(bytes)) => self.take_health(owner, fact.incarnation, bytes, now),
-            (FactKey::Edges, Some(bytes)) => wire::decode::<EdgeReport>(bytes)
-                .map(|report| self.detector.on_report(owner, fact.incarnation, report)),
-            (FactKey::Edges, None) => {
-                self.detector.forget(owner);
-                Ok(())
-            }
-            (FactKey::Profile | FactKey::Health, None) => Ok(()),
-            (FactKey::Claims { .. }, value) => self.view.hear_claims(owner, fact.key, value),
-            (FactKey::History { service }, value) => self.take_history(owner, service, value),
-        };
-        if let Err(error) = outcome {
-            let text = format!(
-                "a fact of node {owner} under {:?} cannot be read: {error}; what it said before stands",
-                fact.key
-            );
-            self.out.push(Effect::Notice(Notice::Warning { text }));
-        }
-    }
-
-    fn take_profile(
-        &mut self,
-        owner: NodeId,
-        bytes: &[u8],
-        now: Now,
-    ) -> Result<(), wire::WireError> {
-        let profile: Profile = wire::decode(bytes)?;
-        self.view.members.entry(owner, now).profile = Some(profile);
-        self.view.host_changed(owner);
-        self.members_changed(now);
-        Ok(())
-    }
-
-    fn take_health(
-        &mut self,
-        owner: NodeId,
-        incarnation: Incarnation,
-        bytes: &[u8],
-        now: Now,
-    ) -> Result<(), wire::WireError> {
-        let health: Health = wire::decode(bytes)?;
-        let settled = !health.settling;
-        let known = self.view.members.entry(owner, now);
-        let counts = |h: &Health| (h.engine.clone(), h.leaving, h.settling);
-        let matters = known.health.as_ref().map(counts) != Some(counts(&health));
-        known.health = Some(health);
-        if matters {
-            self.timers.members_dirty = true;
-            self.view.host_changed(owner);
-            self.look_at_all();
-        }
-        if settled && self.view.facts.has_earlier(owner, incarnation) {
-            let at = now.at + self.settings.stagger * FORGET_AFTER_STAGGERS;
-            let due = self.forgetting.entry(owner).or_insert((incarnation, at));
-            if due.0 < incarnation {
-                *due = (incarnation, at);
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets go of what members said in earlier incarnations and have not said again. Not at once: the
-    /// fact that it has settled is small and overtakes its claims, which are not, and a member whose
-    /// claims are missing for a moment looks as if it had lost everything it runs.
-    pub(crate) fn forget_earlier(&mut self, now: Now) {
-        let due: Vec<NodeId> = self
-            .forgetting
-            .iter()
-            .filter(|(_, (_, at))| *at <= now.at)
-            .map(|(id, _)| *id)
-            .collect();
-        for owner in due {
-            let Some((incarnation, _)) = self.forgetting.remove(&owner) else { continue };
-            for key in self.view.facts.settled(owner, incarnation) {
-                self.view.forget_fact(owner, key);
-            }
-        }
-    }
-
-    fn take_history(
-        &mut self,
-        owner: NodeId,
-        service: membership::id::ServiceId,
-        value: Option<&[u8]>,
-    ) -> Result<(), wire::WireError> {
-        match value {
-            Some(bytes) => {
-                let history: History = wire::decode(bytes)?;
-                self.view.histories.insert((service, owner), history.ended);
-                // The steward of a rollout reads there why a task failed.
-                self.dirty.insert(service);
-            }
-            None => {
-                self.view.histories.remove(&(service, owner));
-            }
-        }
-        Ok(())
     }
 
     /// Records from a peer: checked, put on disk, merged, passed on.

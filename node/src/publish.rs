@@ -35,10 +35,12 @@ impl Node {
 
     pub(crate) fn publish_profile(&mut self, now: Now) {
         let profile = self.profile.clone();
-        let known = self.view.members.entry(self.me, now);
-        known.profile = Some(profile.clone());
-        known.incarnation = self.facts.incarnation();
-        self.view.host_changed(self.me);
+        if !self.view.is_shared() {
+            let known = self.view.members.entry(self.me, now);
+            known.profile = Some(profile.clone());
+            known.incarnation = self.facts.incarnation();
+            self.view.host_changed(self.me);
+        }
         let fact = self.publish(FactKey::Profile, &profile);
         self.spread_facts(fact.into_iter().collect());
         self.members_changed(now);
@@ -46,11 +48,13 @@ impl Node {
 
     pub(crate) fn publish_health(&mut self, now: Now) {
         let health = self.health();
-        let known = self.view.members.entry(self.me, now);
-        if known.health.as_ref() != Some(&health) {
-            known.health = Some(health.clone());
-            self.timers.members_dirty = true;
-            self.view.host_changed(self.me);
+        if !self.view.is_shared() {
+            let known = self.view.members.entry(self.me, now);
+            if known.health.as_ref() != Some(&health) {
+                known.health = Some(health.clone());
+                self.view.members_dirty = true;
+                self.view.host_changed(self.me);
+            }
         }
         let fact = self.publish(FactKey::Health, &health);
         self.spread_facts(fact.into_iter().collect());
@@ -79,7 +83,9 @@ impl Node {
         let mut facts = Vec::new();
         for service in changed {
             let claims = self.local.claims(service);
-            self.view.set_claims(self.me, service, &claims);
+            if !self.view.is_shared() {
+                self.view.set_claims(self.me, service, &claims);
+            }
             self.publish_claims(service, claims, &mut facts);
             let ended = self.local.history.get(&service).cloned().unwrap_or_default();
             if let Some(fact) = self.publish_history(service, ended) {

@@ -24,7 +24,7 @@ impl Node {
         if self.even_at == Some(self.view.version) && !self.takeovers.remembers_failures() {
             return;
         }
-        let quiet = now.at.since(self.timers.view_changed) >= self.settings.rebalance_after;
+        let quiet = now.at.since(self.view.members_turned) >= self.settings.rebalance_after;
         // What a member that is gone said last, that it is settling most likely, stands for ever.
         let calm = self
             .view

@@ -82,7 +82,7 @@ impl Node {
         if spec.partition != Partition::Fenced || self.local.places(id).is_empty() {
             return;
         }
-        let Some(since) = self.minority_since else { return };
+        let Some(since) = self.view.minority_since else { return };
         let at = since + self.settings.fence_after;
         if now.at < at {
             self.look_again(id, at);

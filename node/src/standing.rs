@@ -257,6 +257,11 @@ impl Standing {
         })
     }
 
+    /// The best live claim's holder.
+    pub(crate) fn holder(&self, slot: Slot) -> Option<NodeId> {
+        self.seats.get(&slot)?.best
+    }
+
     /// Wanted slots with their best holders.
     pub(crate) fn held(&self) -> impl Iterator<Item = (Slot, NodeId)> + '_ {
         self.seats.iter().filter_map(|(slot, seat)| Some((*slot, seat.best?)))
@@ -267,6 +272,11 @@ impl Standing {
         self.contested.is_empty()
             && self.needy_since.is_empty()
             && self.roster.settled() == u64::from(self.wanted.replicas)
+    }
+
+    /// Several live members claim it.
+    pub(crate) fn is_contested(&self, slot: Slot) -> bool {
+        self.contested.contains(&slot)
     }
 
     pub(crate) fn has_outdated(&self) -> bool {

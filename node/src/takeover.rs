@@ -82,7 +82,7 @@ impl Losses {
         if members <= BRAKE_ABOVE {
             return None;
         }
-        let recent = self.lost.iter().rev().take_while(|lost| at.since(**lost) <= BRAKE_WINDOW);
-        (recent.count() * BRAKE_SHARE > members).then_some(BRAKE_SPREAD)
+        let recent = self.lost.len() - self.lost.partition_point(|l| at.since(*l) > BRAKE_WINDOW);
+        (recent * BRAKE_SHARE > members).then_some(BRAKE_SPREAD)
     }
 }

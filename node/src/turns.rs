@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use membership::id::NodeId;
-use membership::time::{Instant, Millis, Now};
-use placement::{plan_my_orphans, plan_orphans};
+use membership::time::{Instant, Now};
+use placement::plan_orphans;
 
 use crate::node::Node;
 use crate::reconcile::LOOK_AGAIN;
@@ -30,11 +30,7 @@ impl Node {
             self.look_again(id, now.at + LOOK_AGAIN);
             return;
         }
-        let indexes: Vec<u32> = open.iter().map(|o| o.index).collect();
-        let request = &standing.wanted.request;
-        let roster = standing.roster();
-        let mine = plan_my_orphans(&self.view.cluster, request, roster, &indexes, self.me);
-        let brake = self.view.losses.brake(self.view.members.quorum().1, now.at);
+        let mine = self.view.share(id, self.me);
         for slot in open {
             let place = Place { service: id, slot: Slot::Index(slot.index) };
             // What it has claimed and the view has not heard of yet.
@@ -43,7 +39,7 @@ impl Node {
             }
             let Some(choices) = mine.get(&slot.index) else { continue };
             let Some(rank) = choices.iter().position(|node| *node == self.me) else { continue };
-            let due = self.due(place, spec, rank, choices.len(), slot, brake, now.at);
+            let due = self.due(place, spec, (rank, choices.len()), slot, now.at);
             if now.at < due {
                 self.look_again(id, due);
                 continue;
@@ -58,31 +54,19 @@ impl Node {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all that a turn depends on, each once")]
+    /// When it is this node's turn: `rank` of so many candidates.
     fn due(
         &self,
         place: Place,
         spec: &ServiceSpec,
-        rank: usize,
-        candidates: usize,
+        (rank, candidates): (usize, usize),
         slot: Open,
-        brake: Option<Millis>,
         at: Instant,
     ) -> Instant {
         let given_up = self.takeovers.failures_before(place, at).is_some();
         let rank = if given_up { rank + candidates } else { rank };
-        let mut due = slot.since + self.settings.stagger * rank as u64;
-        let was_held = self.view.claims.highest(place) > Epoch(0);
-        if slot.relieves.is_none() && was_held {
-            if spec.partition == Partition::Fenced {
-                due += self.settings.fence_wait;
-            }
-            if let Some(spread) = brake {
-                let spot = (place.service.0 as u64) ^ (u64::from(slot.index) * 0x9e37_79b9);
-                due += Millis(spot % spread.0.max(1));
-            }
-        }
-        due
+        self.view.opens_at(place, spec, slot, self.settings.fence_wait, at)
+            + self.settings.stagger * rank as u64
     }
 
     /// This node's own last word, on its exact load: what it claimed a moment ago is in it, whatever the

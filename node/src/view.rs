@@ -1,24 +1,26 @@
 //! What a node believes: all that it has read in records and heard in facts, and what follows from it.
 //!
-//! A view is a function of the news that went into it and of nothing else: not of what its node runs,
-//! wants or is waiting for. What follows (which hosts take replicas, who holds which slot, which slots
+//! A view is a function of the news that went into it (`hear`) and of nothing else: not of what its node
+//! runs, wants or is waiting for. Nodes that have heard the same may therefore share one (`cohort`). What follows (which hosts take replicas, who holds which slot, which slots
 //! need somebody) is brought up to date by [`View::refresh`], which costs what has changed: changes are
 //! only noted when they come in, so that a burst of them is looked at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use membership::fact::FactKey;
-use membership::id::{CellId, NodeId, ServiceId};
+use membership::detector::Jury;
+use membership::id::{CellId, Incarnation, NodeId, ServiceId};
+use membership::record::Record;
 use membership::registers::Registers;
-use membership::time::Instant;
-use membership::wire::WireError;
+use membership::time::{Instant, Millis, Now};
 use placement::{Cluster, Host};
 
 use crate::claims::ClaimTable;
 use crate::facts::Facts;
 use crate::hosts::host;
 use crate::members::Members;
+use crate::plans::Kept;
 use crate::services::Services;
+use crate::settings::Settings;
 use crate::slot::{Place, TaskStatus};
 use crate::standing::{Standing, Wanted};
 use crate::takeover::Losses;
@@ -26,10 +28,18 @@ use crate::takeover::Losses;
 /// What a node believes.
 #[derive(Debug)]
 pub(crate) struct View {
+    /// The node that believes this; `None` when several share it.
+    whose: Option<NodeId>,
     pub(crate) registers: Registers,
     pub(crate) services: Services,
     pub(crate) members: Members,
+    /// What everybody reports about the others, and the verdicts.
+    pub(crate) jury: Jury,
+    /// The verdicts that member states were made from.
+    pub(crate) judged: u64,
     pub(crate) facts: Facts,
+    /// Members that have settled anew, and when what they said before is forgotten.
+    pub(crate) forgetting: BTreeMap<NodeId, (Incarnation, Instant)>,
     pub(crate) claims: ClaimTable,
     /// Ended tasks of other nodes, as they tell.
     pub(crate) histories: BTreeMap<(ServiceId, NodeId), Vec<TaskStatus>>,
@@ -40,31 +50,89 @@ pub(crate) struct View {
     standings: BTreeMap<ServiceId, Standing>,
     /// Services that may concern nodes that hold nothing of them.
     restless: BTreeSet<ServiceId>,
+    /// Plans that all who share it go by.
+    pub(crate) plans: BTreeMap<ServiceId, Kept>,
+    /// Rises when hosts come, open or close.
+    pub(crate) hosts_version: u64,
     /// Rises with everything that placement may answer differently after.
     pub(crate) version: u64,
+    /// When a member's state last changed.
+    pub(crate) members_turned: Instant,
+    /// Since when less than a majority of the members could be reached.
+    pub(crate) minority_since: Option<Instant>,
+    /// Delay between two ranks: [`crate::Settings::stagger`].
+    pub(crate) stagger: Millis,
+    /// Members came, went, moved, or raised their incarnation.
+    pub(crate) members_moved: bool,
+    /// Something that member states are made from changed.
+    pub(crate) members_dirty: bool,
+    pub(crate) look_everywhere: bool,
     moved_hosts: BTreeSet<NodeId>,
     changed_services: BTreeSet<ServiceId>,
-    touched: BTreeSet<Place>,
+    pub(crate) touched: BTreeSet<Place>,
+    /// Places that several claim and about which there is news; kept for a view that is shared.
+    pub(crate) disputes: BTreeSet<Place>,
     /// Services about which something has changed since somebody looked.
     news: BTreeSet<ServiceId>,
 }
 
 impl View {
-    pub(crate) fn new(cell: CellId, registers: Registers, members: Members) -> Self {
+    /// What is on a node's disk, and nothing heard yet. `whose`: `None` for several nodes.
+    pub(crate) fn new(
+        whose: Option<NodeId>,
+        cell: CellId,
+        records: Vec<Record>,
+        settings: &Settings,
+        now: Now,
+    ) -> Self {
+        let registers = Registers::load(cell, records);
+        let mut members = Members::new(whose, settings.engine_grace);
+        if let Some(me) = whose {
+            members.entry(me, now);
+        }
+        members.read_records(&registers, now);
+        let jury = Jury::new(whose, &settings.timing);
+        let mut view = Self::of(whose, cell, registers, members, jury, settings.stagger);
+        view.members_turned = now.at;
+        view.moved_hosts.extend(whose);
+        view
+    }
+
+    fn of(
+        whose: Option<NodeId>,
+        cell: CellId,
+        registers: Registers,
+        members: Members,
+        jury: Jury,
+        stagger: Millis,
+    ) -> Self {
         let services = Services::read(&registers);
         let ids: BTreeSet<ServiceId> = services.ids().collect();
         Self {
+            whose,
             registers,
             services,
             members,
+            jury,
+            judged: 0,
             facts: Facts::new(cell),
+            forgetting: BTreeMap::new(),
             claims: ClaimTable::default(),
             histories: BTreeMap::new(),
             cluster: Cluster::default(),
             losses: Losses::default(),
             standings: BTreeMap::new(),
             restless: BTreeSet::new(),
+            plans: BTreeMap::new(),
+            hosts_version: 0,
             version: 0,
+            members_turned: Instant::default(),
+            minority_since: None,
+            stagger,
+            members_moved: true,
+            members_dirty: true,
+            look_everywhere: false,
+            disputes: BTreeSet::new(),
             moved_hosts: BTreeSet::new(),
             changed_services: ids.clone(),
             touched: BTreeSet::new(),
@@ -84,34 +152,20 @@ impl View {
         self.changed_services.extend(changed);
     }
 
-    /// A member's claims on some slots of a service, as it told them under `key`.
-    ///
-    /// # Errors
-    /// When the value cannot be read; what the member said before stands.
-    pub(crate) fn hear_claims(
-        &mut self,
-        owner: NodeId,
-        key: FactKey,
-        value: Option<&[u8]>,
-    ) -> Result<(), WireError> {
-        let places = self.claims.apply(owner, key, value)?;
-        if let FactKey::Claims { service, .. } = key {
-            self.news.insert(service);
-        }
-        self.touched.extend(places);
-        Ok(())
+    /// Something is to be said about a service.
+    pub(crate) fn note_news(&mut self, id: ServiceId) {
+        self.news.insert(id);
     }
 
-    /// A member's claims on all slots of a service that it holds.
-    pub(crate) fn set_claims(
-        &mut self,
-        owner: NodeId,
-        service: ServiceId,
-        claims: &BTreeMap<crate::slot::Slot, crate::slot::Claim>,
-    ) {
-        let places = self.claims.set_own(owner, service, claims);
-        self.news.insert(service);
-        self.touched.extend(places);
+    /// True once after something that any service may depend on has changed.
+    pub(crate) fn take_look_everywhere(&mut self) -> bool {
+        std::mem::take(&mut self.look_everywhere)
+    }
+
+    /// Whether several nodes that have heard the same share it. What one of them does, the others have not
+    /// heard of yet: it comes in as a fact, like everybody's.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.whose.is_none()
     }
 
     /// Brings what follows from the news up to date.
@@ -130,6 +184,9 @@ impl View {
             let holders = self.claims.on(place);
             standing.touch(place, holders, &self.members, &mut self.cluster, at);
             self.news.insert(place.service);
+            if self.whose.is_none() && standing.is_contested(place.slot) {
+                self.disputes.insert(place);
+            }
             if standing.is_restless() {
                 self.restless.insert(place.service);
             } else {
@@ -144,6 +201,9 @@ impl View {
             moved.iter().filter_map(|id| host(*id, self.members.get(*id)?)).collect();
         for host in &hosts {
             let known = self.cluster.host(host.id);
+            if known != Some(host) {
+                self.hosts_version += 1;
+            }
             if known.is_none_or(|known| known.zone == host.zone) {
                 continue;
             }
@@ -204,25 +264,17 @@ impl View {
     pub(crate) fn take_news(&mut self) -> BTreeSet<ServiceId> {
         std::mem::take(&mut self.news)
     }
-
-    /// What a member that says nothing any more said about slots and ended tasks is forgotten.
-    pub(crate) fn forget_fact(&mut self, owner: NodeId, key: FactKey) {
-        // Without a value there is nothing that could not be read.
-        let _ = self.hear_claims(owner, key, None);
-        if let FactKey::History { service } = key {
-            self.histories.remove(&(service, owner));
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use membership::clock::Stamp;
     use membership::detector::Verdict;
-    use membership::id::{Incarnation, TaskId};
+    use membership::fact::FactKey;
+    use membership::id::TaskId;
     use membership::member::{EngineState, Health, Profile, Resources};
-    use membership::record::{Digest, Key, Kind, Record};
-    use membership::time::{Millis, Now, Wall};
+    use membership::record::{Digest, Key, Kind};
+    use membership::time::Wall;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -280,7 +332,7 @@ mod tests {
             let cell = CellId(0);
             let mut members = Members::new(Some(NodeId(1)), Millis(1_000));
             (1..=NODES).for_each(|id| _ = members.entry(NodeId(id), now(0)));
-            let view = View::new(cell, Registers::new(cell), members);
+            let view = view_of(Registers::new(cell), members);
             Self { view, verdicts: BTreeMap::new(), stamp: 0 }
         }
 
@@ -362,12 +414,18 @@ mod tests {
         /// All that follows, worked out from what is known now and nothing else.
         fn anew(&self, ms: u64) -> View {
             let (registers, members) = (self.view.registers.clone(), self.view.members.clone());
-            let mut anew = View::new(CellId(0), registers, members);
+            let mut anew = view_of(registers, members);
             anew.claims = self.view.claims.clone();
             (1..=NODES).for_each(|id| anew.host_changed(NodeId(id)));
             anew.refresh(Instant(ms));
             anew
         }
+    }
+
+    fn view_of(registers: Registers, members: Members) -> View {
+        let whose = Some(NodeId(1));
+        let jury = Jury::new(whose, &membership::detector::Timing::lan());
+        View::of(whose, CellId(0), registers, members, jury, Millis(1_000))
     }
 
     fn profile(node: u128, zone: &str, cores: u64) -> Profile {

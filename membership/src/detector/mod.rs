@@ -5,11 +5,14 @@
 //! computes the same verdict from everybody's reports (`verdict`). In between a node doubts itself
 //! before it accuses others (`suspicion`).
 //!
-//! The driver feeds what it hears and the time; [`Detector::tick`] says what to send. After anything fed
-//! look at [`Detector::take_changed_report`], [`Detector::verdicts`] and [`Detector::refute_needed`].
+//! Two halves: the [`Detector`] is what one node sees and doubts itself, the [`Jury`] what everybody has
+//! reported and what follows from it. The driver feeds what it hears and the time; [`Detector::tick`] says
+//! what to send. After anything fed look at [`Detector::take_changed_report`], [`Jury::verdicts`] and
+//! [`Detector::refute_needed`].
 
 mod edge;
 mod judge;
+mod jury;
 mod probes;
 pub mod report;
 mod suspicion;
@@ -23,18 +26,14 @@ use rand::{Rng, RngExt};
 use edge::Observed;
 use probes::Probes;
 use suspicion::Suspicion;
-use verdict::Received;
 
+pub use jury::Jury;
 pub use report::{Edge, EdgeReport, EdgeState};
 pub use timing::Timing;
 
 use crate::id::{Incarnation, NodeId};
-use crate::observers::Rings;
 use crate::time::{Instant, Millis};
 
-/// How many members' reports are kept, those of strangers (facts may arrive before their owner is
-/// known) included. Above that strangers' reports are dropped.
-const MAX_REPORTS: usize = 4096;
 /// How many returns from down are remembered of one member.
 const MAX_FLAPS: usize = 32;
 
@@ -70,15 +69,25 @@ pub enum Verdict {
     Down,
 }
 
-/// The failure detector of one node.
+fn remember_flap(flaps: &mut VecDeque<Instant>, now: Instant) {
+    flaps.push_back(now);
+    if flaps.len() > MAX_FLAPS {
+        flaps.pop_front();
+    }
+}
+
+fn recent_flaps(flaps: &VecDeque<Instant>, timing: &Timing, now: Instant) -> usize {
+    flaps.iter().filter(|at| now.since(**at) < timing.flap_memory).count()
+}
+
+/// What one node sees of the others itself.
 #[derive(Clone, Debug)]
 pub struct Detector {
     me: NodeId,
     timing: Timing,
-    members: BTreeMap<NodeId, Incarnation>,
-    rings: Rings,
-    /// The observers of those that were ever accused, as the rings have them.
-    observers: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    incarnation: Incarnation,
+    /// The membership and the session of the jury that this node has followed.
+    followed: (u64, u64),
     /// Whom this node observes by the rings.
     assigned: BTreeSet<NodeId>,
     /// Whom it probes besides, see [`verdict`].
@@ -88,19 +97,12 @@ pub struct Detector {
     round: u64,
     next_round: Option<Instant>,
     suspicion: Suspicion,
-    reports: BTreeMap<NodeId, Received>,
     published: EdgeReport,
     is_report_new: bool,
-    verdicts: BTreeMap<NodeId, Verdict>,
-    /// They are others than when somebody last asked for changes.
-    are_verdicts_new: bool,
-    /// The verdicts are older than the reports.
-    is_stale: bool,
-    gone_since: BTreeMap<NodeId, Instant>,
     /// The others agree that this node is down.
     is_called_down: bool,
     refute: bool,
-    flaps: BTreeMap<NodeId, VecDeque<Instant>>,
+    refuted: VecDeque<Instant>,
 }
 
 impl Detector {
@@ -108,9 +110,8 @@ impl Detector {
         Self {
             me,
             timing,
-            members: BTreeMap::new(),
-            rings: Rings::default(),
-            observers: BTreeMap::new(),
+            incarnation: Incarnation::default(),
+            followed: (0, 0),
             assigned: BTreeSet::new(),
             checks: BTreeSet::new(),
             observed: BTreeMap::new(),
@@ -118,45 +119,28 @@ impl Detector {
             round: 0,
             next_round: None,
             suspicion: Suspicion::default(),
-            reports: BTreeMap::new(),
             published: EdgeReport::default(),
             is_report_new: true,
-            verdicts: BTreeMap::new(),
-            are_verdicts_new: false,
-            is_stale: true,
-            gone_since: BTreeMap::new(),
             is_called_down: false,
             refute: false,
-            flaps: BTreeMap::new(),
+            refuted: VecDeque::new(),
         }
     }
 
-    /// All members that have not left, `me` and those that are down included (they are probed for
-    /// ever, so that halves of a cluster find each other again). A raised incarnation wipes what was
-    /// known against the member. Cheap when nothing changed.
-    pub fn set_members(&mut self, members: &BTreeMap<NodeId, Incarnation>) {
-        if self.members == *members {
+    /// Follows the membership that the jury was told last: whom to observe, and what is held against whom.
+    /// Cheap when nothing changed.
+    pub fn follow(&mut self, jury: &mut Jury) {
+        if self.followed.0 == jury.membership {
             return;
         }
-        let mut moved = false;
-        for id in self.members.keys().filter(|id| !members.contains_key(id)) {
-            self.rings.remove(*id);
-            self.reports.remove(id);
-            self.flaps.remove(id);
-            moved = true;
-        }
-        for id in members.keys().filter(|id| !self.members.contains_key(id)) {
-            self.rings.insert(*id);
-            moved = true;
-        }
-        if self.members.get(&self.me) != members.get(&self.me) {
+        self.followed.0 = jury.membership;
+        let incarnation = jury.members.get(&self.me).copied().unwrap_or_default();
+        if incarnation != self.incarnation {
+            self.incarnation = incarnation;
             (self.is_called_down, self.refute) = (false, false);
         }
-        self.members.clone_from(members);
-        if moved {
-            self.assigned = self.rings.observed_by(self.me);
-            self.observers.clear();
-        }
+        self.assigned = jury.rings.observed_by(self.me);
+        let members = &jury.members;
         self.observed.retain(|id, _| members.contains_key(id));
         for (id, edge) in &mut self.observed {
             if let Some(incarnation) = members.get(id).filter(|now| **now != edge.incarnation) {
@@ -168,8 +152,8 @@ impl Detector {
             self.is_report_new |= !keep;
             keep
         });
-        self.choose_observed();
-        self.adopt_own_report();
+        self.choose_observed(jury);
+        jury.adopt(self.me, &self.published);
     }
 
     /// Whom this node probes at present.
@@ -179,7 +163,8 @@ impl Detector {
 
     /// What is due at `now`. Call it at [`Self::next_wake`], and before anything else that is fed once that
     /// moment has passed: it notices by itself when it is called late.
-    pub fn tick(&mut self, now: Instant, rng: &mut impl Rng) -> Vec<ProbeAction> {
+    pub fn tick(&mut self, jury: &mut Jury, now: Instant, rng: &mut impl Rng) -> Vec<ProbeAction> {
+        self.follow(jury);
         let late = self.overdue(now);
         if late >= self.timing.loop_late {
             self.on_late(late, now);
@@ -192,16 +177,10 @@ impl Detector {
                 actions.push(ProbeAction::AskHost { target });
             }
         }
-        let helpers = || {
-            let up = |id: &NodeId| {
-                *id != self.me
-                    && matches!(self.verdicts.get(id), Some(Verdict::Up | Verdict::Unstable { .. }))
-            };
-            self.members.keys().copied().filter(up).collect()
-        };
+        let helpers = || jury.up.iter().copied().filter(|id| *id != self.me).collect();
         actions.extend(self.probes.seek_help(now, &self.timing, helpers, rng));
         self.open_round(now, rng, &mut actions);
-        self.reconsider(now);
+        self.reconsider(jury, now);
         actions
     }
 
@@ -251,9 +230,15 @@ impl Detector {
     }
 
     /// `Message::Ack` from a member; the action, if any, passes it on to whoever asked for it.
-    pub fn on_ack(&mut self, from: NodeId, seq: u64, now: Instant) -> Option<ProbeAction> {
+    pub fn on_ack(
+        &mut self,
+        jury: &mut Jury,
+        from: NodeId,
+        seq: u64,
+        now: Instant,
+    ) -> Option<ProbeAction> {
         if self.probes.answered(from, seq) {
-            self.succeeded(from, now);
+            self.succeeded(jury, from, now);
             return None;
         }
         self.probes.relayed(from, seq)
@@ -263,12 +248,13 @@ impl Detector {
     /// much is under way.
     pub fn on_ping_for(
         &mut self,
+        jury: &Jury,
         asker: NodeId,
         seq: u64,
         target: NodeId,
         now: Instant,
     ) -> Option<ProbeAction> {
-        let known = self.members.contains_key(&asker) && self.members.contains_key(&target);
+        let known = jury.members.contains_key(&asker) && jury.members.contains_key(&target);
         if !known || target == self.me {
             return None;
         }
@@ -276,31 +262,31 @@ impl Detector {
     }
 
     /// `Message::IndirectAck` from a helper.
-    pub fn on_indirect_ack(&mut self, target: NodeId, seq: u64, now: Instant) {
+    pub fn on_indirect_ack(&mut self, jury: &mut Jury, target: NodeId, seq: u64, now: Instant) {
         if self.probes.answered(target, seq) {
-            self.succeeded(target, now);
+            self.succeeded(jury, target, now);
         }
     }
 
-    fn succeeded(&mut self, target: NodeId, now: Instant) {
+    fn succeeded(&mut self, jury: &mut Jury, target: NodeId, now: Instant) {
         if let Some(edge) = self.observed.get_mut(&target) {
             let before = (edge.is_down(), edge.is_failing());
             edge.record(false, &self.timing);
             // Nearly every answer is one of many.
             if before != (edge.is_down(), edge.is_failing()) {
-                self.reconsider(now);
+                self.reconsider(jury, now);
             }
         }
     }
 
     /// The outcome of [`ProbeAction::AskHost`]: `refused` when the host said that nobody listens on
     /// the port (ICMP port unreachable). Silence need not be reported.
-    pub fn on_host_answer(&mut self, target: NodeId, refused: bool, now: Instant) {
+    pub fn on_host_answer(&mut self, jury: &mut Jury, target: NodeId, refused: bool, now: Instant) {
         // One silence says nothing: the answer may be lost. Silence is what follows from many questions
         // without a refusal.
         if let Some(edge) = self.observed.get_mut(&target).filter(|_| refused) {
             edge.host_refused();
-            self.reconsider(now);
+            self.reconsider(jury, now);
         }
     }
 
@@ -327,41 +313,6 @@ impl Detector {
         std::mem::take(&mut self.is_report_new).then(|| self.published.clone())
     }
 
-    /// The report of another member. One of an older incarnation than is known is ignored.
-    pub fn on_report(&mut self, owner: NodeId, incarnation: Incarnation, report: EdgeReport) {
-        let known = self.members.get(&owner);
-        let older = known.is_some_and(|now| incarnation < *now)
-            || self.reports.get(&owner).is_some_and(|held| incarnation < held.incarnation);
-        let full = known.is_none()
-            && self.reports.len() >= MAX_REPORTS
-            && !self.reports.contains_key(&owner);
-        if owner == self.me || older || full {
-            return;
-        }
-        let news = self.reports.get(&owner).is_none_or(|held| held.report != report);
-        self.is_stale |= news;
-        self.reports.insert(owner, Received { incarnation, report });
-    }
-
-    /// The owner withdrew its report or is gone for good.
-    pub fn forget(&mut self, owner: NodeId) {
-        if owner != self.me && self.reports.remove(&owner).is_some() {
-            self.is_stale = true;
-        }
-    }
-
-    /// The verdict on every member; `me` is always up. Computed anew only when something changed.
-    pub fn verdicts(&mut self, now: Instant) -> &BTreeMap<NodeId, Verdict> {
-        self.judge(now);
-        &self.verdicts
-    }
-
-    /// Whether the verdicts are others than when this was last called.
-    pub fn take_changed_verdicts(&mut self, now: Instant) -> bool {
-        self.judge(now);
-        std::mem::take(&mut self.are_verdicts_new)
-    }
-
     /// This node doubts itself: it must not take anything over now. Lasts at most
     /// [`Timing::self_suspect_hold`] for one cause.
     pub fn holds_back(&self, now: Instant) -> bool {
@@ -369,17 +320,10 @@ impl Detector {
         self.overdue(now) >= self.timing.freeze || self.suspicion.holds_back(now, &self.timing)
     }
 
-    /// The others agree that this node is down, as of the last call of [`Self::verdicts`]: raise the
-    /// incarnation, tell them, and pass it to [`Self::set_members`]; true until then. Not while most probes
+    /// The others agree that this node is down, as of the last tick: raise the incarnation, tell them, and
+    /// pass it to [`Jury::set_members`]; true until then. Not while most probes
     /// fail, and at growing intervals when it happens again and again.
     pub fn refute_needed(&self) -> bool {
         self.refute
-    }
-
-    /// How often `member` came back from down within [`Timing::flap_memory`], at most 32. Of this node
-    /// itself: how often it refuted.
-    pub fn flaps(&self, member: NodeId, now: Instant) -> usize {
-        let recent = |at: &&Instant| now.since(**at) < self.timing.flap_memory;
-        self.flaps.get(&member).map_or(0, |flaps| flaps.iter().filter(recent).count())
     }
 }

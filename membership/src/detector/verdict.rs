@@ -64,7 +64,7 @@ impl Tally {
 /// Everything that is held against anybody, with who may speak about whom.
 #[derive(Debug)]
 pub(super) struct Evidence<'a> {
-    me: NodeId,
+    whose: Option<NodeId>,
     rings: &'a Rings,
     /// By the accused, then by the accuser.
     accusations: BTreeMap<NodeId, BTreeMap<NodeId, EdgeState>>,
@@ -76,7 +76,7 @@ impl<'a> Evidence<'a> {
     /// Accusations by and of present members, of the incarnation that they have now. `observers` is what
     /// an earlier [`Self::into_observers`] gave, for the same rings.
     pub(super) fn gather(
-        me: NodeId,
+        whose: Option<NodeId>,
         members: &BTreeMap<NodeId, Incarnation>,
         rings: &'a Rings,
         mut observers: BTreeMap<NodeId, BTreeSet<NodeId>>,
@@ -93,14 +93,14 @@ impl<'a> Evidence<'a> {
         for target in accusations.keys() {
             observers.entry(*target).or_insert_with(|| rings.observers_of(*target));
         }
-        Self { me, rings, accusations, observers }
+        Self { whose, rings, accusations, observers }
     }
 
     pub(super) fn into_observers(self) -> BTreeMap<NodeId, BTreeSet<NodeId>> {
         self.observers
     }
 
-    /// The members that are down; never `me`.
+    /// The members that are down; never whoever's this is.
     pub(super) fn down(&self) -> BTreeSet<NodeId> {
         let mut down = self.suspects();
         loop {
@@ -116,7 +116,9 @@ impl<'a> Evidence<'a> {
     /// The greatest set of accused whose defence comes from within the set: step 1.
     fn suspects(&self) -> BTreeSet<NodeId> {
         let mut suspects: BTreeSet<NodeId> = self.accusations.keys().copied().collect();
-        suspects.remove(&self.me);
+        if let Some(whose) = self.whose {
+            suspects.remove(&whose);
+        }
         let mut defended: BTreeMap<NodeId, usize> =
             suspects.iter().map(|id| (*id, self.silent(*id, &suspects))).collect();
         // For whom each suspect would speak, were it cleared. Looked up once: large partitions are
@@ -178,25 +180,31 @@ impl<'a> Evidence<'a> {
         self.accusations.keys().copied()
     }
 
-    /// The members that this node must probe although it is not their observer: witnesses for which it
-    /// stands in.
-    pub(super) fn checks(&self, down: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    /// Whom members must probe although they are not their observers: witnesses for which they stand in. Of
+    /// one node's own evidence only what that node must do.
+    pub(super) fn checks(&self, down: &BTreeSet<NodeId>) -> BTreeMap<NodeId, BTreeSet<NodeId>> {
         let mut witnesses = BTreeSet::new();
         for (target, accusers) in self.accusations.iter().filter(|(id, _)| !down.contains(id)) {
             let silent = self.observers.get(target).into_iter().flatten();
-            witnesses.extend(
-                silent.filter(|id| {
-                    **id != self.me && !accusers.contains_key(id) && !down.contains(id)
-                }),
-            );
+            witnesses.extend(silent.filter(|id| {
+                Some(**id) != self.whose && !accusers.contains_key(id) && !down.contains(id)
+            }));
         }
+        let mut checks: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
         if witnesses.is_empty() {
-            return witnesses;
+            return checks;
         }
-        let unaccused = |id| id == self.me || !self.accusations.contains_key(&id);
+        let unaccused = |id| Some(id) == self.whose || !self.accusations.contains_key(&id);
         let stand_ins = self.rings.restricted_to(unaccused);
-        witnesses.retain(|witness| stand_ins.observers_of(*witness).contains(&self.me));
-        witnesses.into_iter().take(MAX_CHECKS).collect()
+        for witness in witnesses {
+            for stand_in in stand_ins.observers_of(witness) {
+                let mine = checks.entry(stand_in).or_default();
+                if self.whose.is_none_or(|whose| whose == stand_in) && mine.len() < MAX_CHECKS {
+                    mine.insert(witness);
+                }
+            }
+        }
+        checks
     }
 }
 
@@ -229,7 +237,8 @@ mod tests {
         let members = members(n);
         let rings = Rings::new(&members.keys().copied().collect());
         let reports = reports(down_edges);
-        let evidence = Evidence::gather(NodeId(me), &members, &rings, BTreeMap::new(), &reports);
+        let evidence =
+            Evidence::gather(Some(NodeId(me)), &members, &rings, BTreeMap::new(), &reports);
         evidence.down().iter().map(|id| id.0).collect()
     }
 
@@ -265,7 +274,7 @@ mod tests {
         let rings = Rings::new(&members.keys().copied().collect());
         let reports = reports(&[(1, 2)]);
         assert!(
-            Evidence::gather(NodeId(1), &members, &rings, BTreeMap::new(), &reports)
+            Evidence::gather(Some(NodeId(1)), &members, &rings, BTreeMap::new(), &reports)
                 .down()
                 .is_empty()
         );
@@ -292,7 +301,7 @@ mod tests {
             }
             let (members, reports) = (members(n), reports(&edges));
             let rings = Rings::new(&members.keys().copied().collect());
-            let evidence = Evidence::gather(NodeId(1), &members, &rings, BTreeMap::new(), &reports);
+            let evidence = Evidence::gather(Some(NodeId(1)), &members, &rings, BTreeMap::new(), &reports);
             prop_assert_eq!(evidence.suspects(), greatest);
         }
 

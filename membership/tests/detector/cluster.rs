@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use membership::detector::{Detector, EdgeReport, ProbeAction, Timing, Verdict};
+use membership::detector::{Detector, EdgeReport, Jury, ProbeAction, Timing, Verdict};
 use membership::id::{Incarnation, NodeId};
 use membership::time::Instant;
 use rand::{RngExt, SeedableRng};
@@ -61,6 +61,7 @@ enum Process {
 struct Node {
     process: Process,
     detector: Detector,
+    jury: Jury,
     members: BTreeMap<NodeId, Incarnation>,
     known: Rc<BTreeMap<usize, News>>,
     seq: u64,
@@ -104,6 +105,13 @@ fn version(known: &BTreeMap<usize, News>) -> u64 {
     known.values().map(|news| news.incarnation.0 + news.seq).sum()
 }
 
+impl Node {
+    fn set_members(&mut self) {
+        self.jury.set_members(&self.members);
+        self.detector.follow(&mut self.jury);
+    }
+}
+
 impl Cluster {
     /// A cluster that has been quiet for five seconds.
     pub(crate) fn new(size: usize, timing: Timing, seed: u64) -> Self {
@@ -123,10 +131,13 @@ impl Cluster {
         };
         for n in 0..size {
             let mut detector = Detector::new(id(n), timing);
-            detector.set_members(&members);
+            let mut jury = Jury::new(Some(id(n)), &timing);
+            jury.set_members(&members);
+            detector.follow(&mut jury);
             cluster.nodes.push(Node {
                 process: Process::Runs,
                 detector,
+                jury,
                 members: members.clone(),
                 known: Rc::default(),
                 seq: 0,
@@ -164,7 +175,8 @@ impl Cluster {
         node.members.insert(id(n), incarnation);
         node.process = Process::Runs;
         node.detector = Detector::new(id(n), self.timing);
-        node.detector.set_members(&node.members);
+        node.jury = Jury::new(Some(id(n)), &self.timing);
+        node.set_members();
         node.known = Rc::default();
         node.seen.clear();
         node.wake = self.now;
@@ -202,6 +214,11 @@ impl Cluster {
 
     pub(crate) fn incarnation(&self, n: usize) -> Incarnation {
         self.nodes[n].members[&id(n)]
+    }
+
+    /// How often node `n` saw node `of` come back.
+    pub(crate) fn flaps(&self, n: usize, of: usize) -> usize {
+        self.nodes[n].jury.flaps(id(of), &self.timing, self.now())
     }
 
     pub(crate) fn detector(&self, n: usize) -> &Detector {
@@ -331,7 +348,8 @@ impl Cluster {
 
     fn tick(&mut self, n: usize) {
         let now = self.now();
-        for action in self.nodes[n].detector.tick(now, &mut self.rng) {
+        let node = &mut self.nodes[n];
+        for action in node.detector.tick(&mut node.jury, now, &mut self.rng) {
             self.perform(n, action);
         }
     }
@@ -353,18 +371,20 @@ impl Cluster {
 
     fn hear(&mut self, n: usize, from: usize, said: Said) {
         let now = self.now();
-        let detector = &mut self.nodes[n].detector;
+        let Node { detector, jury, .. } = &mut self.nodes[n];
         let action = match said {
             Said::Ping(seq) => return self.send(n, from, Said::Ack(seq)),
-            Said::Ack(seq) => detector.on_ack(id(from), seq, now),
-            Said::PingFor { seq, target } => detector.on_ping_for(id(from), seq, id(target), now),
+            Said::Ack(seq) => detector.on_ack(jury, id(from), seq, now),
+            Said::PingFor { seq, target } => {
+                detector.on_ping_for(jury, id(from), seq, id(target), now)
+            }
             Said::IndirectAck { seq, target } => {
-                detector.on_indirect_ack(id(target), seq, now);
+                detector.on_indirect_ack(jury, id(target), seq, now);
                 None
             }
             Said::AskHost => None,
             Said::HostRefuses => {
-                detector.on_host_answer(id(from), true, now);
+                detector.on_host_answer(jury, id(from), true, now);
                 None
             }
             Said::News(all) => {
@@ -409,10 +429,10 @@ impl Cluster {
             *incarnation = news.incarnation.max(*incarnation);
         }
         if !fresh.is_empty() {
-            node.detector.set_members(&node.members);
+            node.set_members();
             for (owner, news) in &fresh {
                 let report = EdgeReport::clone(&news.report);
-                node.detector.on_report(id(*owner), news.incarnation, report);
+                node.jury.on_report(id(*owner), news.incarnation, report);
             }
             self.spread(n, fresh);
         }
@@ -429,7 +449,8 @@ impl Cluster {
     fn settle(&mut self, n: usize) {
         let now = self.now();
         let node = &mut self.nodes[n];
-        let verdicts = node.detector.verdicts(now);
+        node.jury.judge(now);
+        let verdicts = node.jury.verdicts();
         if *verdicts != node.seen {
             for (target, verdict) in verdicts {
                 if node.seen.get(target).copied().unwrap_or(Verdict::Up) != *verdict {
@@ -447,7 +468,7 @@ impl Cluster {
         if refute {
             let incarnation = node.members.get_mut(&id(n)).expect("itself");
             incarnation.0 += 1;
-            node.detector.set_members(&node.members);
+            node.set_members();
         }
         let report = node.detector.take_changed_report();
         if refute || report.is_some() {
