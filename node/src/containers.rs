@@ -186,7 +186,7 @@ impl Local {
         let news = run.stage != stage || run.status.container.as_ref() != Some(&found.container);
         run.stage = stage;
         run.status.container = Some(found.container.clone());
-        run.status.pid = found.pid;
+        run.status.pid = found.pid.or(run.status.pid);
         run.status.ports.clone_from(&found.ports);
         run.status.error = None;
         if stage == Stage::Ready {

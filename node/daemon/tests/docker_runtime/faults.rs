@@ -1,81 +1,13 @@
 //! An engine that hangs, goes away and comes back: played by a relay in front of the real one.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use daemon::runtime::{Owner, Runtime};
 use membership::id::{ClusterId, NodeId};
 use node::runtime::{ActionResult, ContainerState, RuntimeAction, RuntimeEvent, StartFailure};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
 
-use crate::bench::{BOUND, Bench, SOCKET, docker, random, task};
-
-/// Passes bytes on to the engine until told to hang: then it still accepts, and nothing comes back.
-struct Relay {
-    dir: tempfile::TempDir,
-    hung: watch::Sender<bool>,
-    task: Option<tokio::task::JoinHandle<()>>,
-}
-
-impl Relay {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut relay = Self { dir, hung: watch::Sender::new(false), task: None };
-        relay.open();
-        relay
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("docker.sock")
-    }
-
-    fn open(&mut self) {
-        let _ = std::fs::remove_file(self.socket());
-        let listener = UnixListener::bind(self.socket()).unwrap();
-        let hung = self.hung.subscribe();
-        self.task = Some(tokio::spawn(async move {
-            // Its connections end with it.
-            let mut connections = tokio::task::JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                connections.spawn(relay(client, hung.clone()));
-            }
-        }));
-    }
-
-    /// As a killed engine: connections break, new ones are refused.
-    async fn close(&mut self) {
-        let task = self.task.take().unwrap();
-        task.abort();
-        let _ = task.await;
-    }
-}
-
-async fn relay(mut client: UnixStream, mut hung: watch::Receiver<bool>) {
-    let go_on = |hung: &mut watch::Receiver<bool>| {
-        let mut hung = hung.clone();
-        async move { hung.wait_for(|hung| !*hung).await.is_ok() }
-    };
-    if !go_on(&mut hung).await {
-        return;
-    }
-    let Ok(mut engine) = UnixStream::connect(SOCKET).await else { return };
-    let froze = tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut client, &mut engine) => false,
-        _ = hung.wait_for(|hung| *hung) => true,
-    };
-    // A frozen engine's connections stay open and silent.
-    if froze {
-        go_on(&mut hung).await;
-    }
-}
-
-async fn bench(relay: &Relay) -> Bench {
-    let owner = Owner { cluster: ClusterId(random()), node: NodeId(random()) };
-    let mut bench = Bench::at(&relay.socket(), owner);
-    bench.event("engine", back).await;
-    bench
-}
+use crate::bench::{BOUND, Bench, docker, random, task};
+use crate::relay::Relay;
 
 fn back(event: &RuntimeEvent) -> bool {
     matches!(event, RuntimeEvent::EngineBack { .. })
@@ -88,7 +20,7 @@ fn lost(event: &RuntimeEvent) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hung_engine_is_noticed_and_holds_nothing_up() {
     let relay = Relay::new();
-    let mut bench = bench(&relay).await;
+    let mut bench = relay.bench().await;
     let running = task(&["sleep", "1000"]);
     let found = bench.start(&running).await;
     relay.hung.send_replace(true);
@@ -122,7 +54,7 @@ async fn a_hung_engine_is_noticed_and_holds_nothing_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_engine_is_noticed_at_once_and_its_return_soon() {
     let mut relay = Relay::new();
-    let mut bench = bench(&relay).await;
+    let mut bench = relay.bench().await;
     let begun = Instant::now();
     relay.close().await;
     bench.event("loss", lost).await;
@@ -153,7 +85,7 @@ async fn an_engine_may_come_later() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_event_stream_misses_nothing() {
     let mut relay = Relay::new();
-    let mut bench = bench(&relay).await;
+    let mut bench = relay.bench().await;
     let victim = task(&["sleep", "1000"]);
     let found = bench.start(&victim).await;
     // Nobody can ask while the relay is closed, and it is open again before anybody asks twice.

@@ -6,6 +6,8 @@
 
 mod bench;
 mod faults;
+mod few_calls;
 mod lifecycle;
 mod refusals;
+mod relay;
 mod storm;

@@ -54,10 +54,18 @@ pub(crate) struct Plan {
 pub(crate) struct Figures {
     /// From the command to all running.
     pub(crate) create: Option<f64>,
+    /// From the command to the first one's start.
+    pub(crate) create_first: Option<f64>,
+    /// From the command to the last start on each host, least first: what the slowest waited for.
+    pub(crate) create_hosts: Vec<f64>,
+    /// Processor time that shoal's processes took meanwhile, all together, in seconds.
+    pub(crate) create_cpu: Option<f64>,
     /// From one host's crash to the first replacement's start.
     pub(crate) crash_first: Option<f64>,
     /// From one host's crash to all running again on the others.
     pub(crate) crash_all: Option<f64>,
+    /// From the crash of all hosts but one to the first replacement's start on the last.
+    pub(crate) last_first: Option<f64>,
     /// From the crash of all hosts but one to all running on the last.
     pub(crate) last_all: Option<f64>,
     /// Of shoal's processes without any service: the largest resident size, in MB (10^6 bytes).
@@ -73,11 +81,19 @@ pub(crate) fn measure(bed: &mut Testbed, system: &dyn System, plan: &Plan) -> Re
     measure_idle(bed, &mut figures);
 
     let watch = bed.watch();
+    let before = processor_seconds(bed);
     let begun = now();
     system.create(bed, plan.replicas)?;
     let everywhere = bed.running_hosts();
     let all = wait_all(&watch, &everywhere, &BTreeSet::new(), plan.replicas, WORK_BOUND)?;
+    figures.create_cpu = before.zip(processor_seconds(bed)).map(|(before, after)| after - before);
     figures.create = Some(between(begun, all));
+    let starts = watch.starts(SERVICE);
+    figures.create_first = starts.first().map(|one| between(begun, one.at));
+    let last = |host: &usize| starts.iter().rfind(|one| one.host == *host);
+    figures.create_hosts =
+        everywhere.iter().filter_map(last).map(|one| between(begun, one.at)).collect();
+    figures.create_hosts.sort_by(f64::total_cmp);
     bed.wait_running(SERVICE, plan.replicas, secs(30))?;
     if !plan.crash {
         return Ok(figures);
@@ -87,7 +103,7 @@ pub(crate) fn measure(bed: &mut Testbed, system: &dyn System, plan: &Plan) -> Re
     (figures.crash_first, figures.crash_all) = (first, all);
     if system.is_orchestrator() && all.is_some() && everywhere.len() > 2 {
         let others = &everywhere[1..everywhere.len() - 1];
-        (_, figures.last_all) = crash(bed, system, plan, others, LAST_BOUND)?;
+        (figures.last_first, figures.last_all) = crash(bed, system, plan, others, LAST_BOUND)?;
     }
     Ok(figures)
 }
@@ -152,6 +168,13 @@ fn measure_idle(bed: &Testbed, figures: &mut Figures) {
     figures.idle_mb = megabytes.reduce(f64::max);
 }
 
+/// Processor time of all of shoal's processes so far; none where shoal does not run.
+fn processor_seconds(bed: &Testbed) -> Option<f64> {
+    let processes = bed.hosts().iter().filter_map(|host| host.shoal_process());
+    // Linux counts processor time in hundredths of a second for everybody.
+    processes.map(|process| process.cpu_ticks() as f64 / 100.0).reduce(|sum, one| sum + one)
+}
+
 fn between(begun: Duration, ended: Duration) -> f64 {
     ended.saturating_sub(begun).as_secs_f64()
 }
@@ -162,10 +185,16 @@ impl fmt::Display for Figures {
             Some(seconds) => format!("{seconds:.1} s"),
             None => "-".to_string(),
         };
-        write!(f, "create {}", seconds(self.create))?;
+        write!(f, "create {} (first {}", seconds(self.create), seconds(self.create_first))?;
+        write!(f, ", last on each host {:.1?}", self.create_hosts)?;
+        if let Some(cpu) = self.create_cpu {
+            write!(f, ", shoal's processor time {cpu:.1} s")?;
+        }
+        write!(f, ")")?;
         write!(f, "; crash: first {}, ", seconds(self.crash_first))?;
         write!(f, "all {}", seconds(self.crash_all))?;
-        write!(f, "; one host left: all {}", seconds(self.last_all))?;
+        write!(f, "; one host left: first {}, ", seconds(self.last_first))?;
+        write!(f, "all {}", seconds(self.last_all))?;
         if let (Some(mb), Some(percent)) = (self.idle_mb, self.idle_cpu_percent) {
             write!(f, "; idle {mb:.1} MB, {percent:.2}% of a core")?;
         }

@@ -107,7 +107,7 @@ async fn local(engine: &Engine, image: &str) -> Result<Option<String>, ImageErro
     Ok(found.id.filter(|_| same))
 }
 
-async fn inspect(
+pub(super) async fn inspect(
     engine: &Engine,
     image: &str,
 ) -> Result<Option<bollard::models::ImageInspect>, ImageError> {

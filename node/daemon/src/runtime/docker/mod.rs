@@ -4,9 +4,9 @@
 //! and [`stop`] make the calls, [`image`] fetches what is missing. Meanwhile one task, [`watch`],
 //! follows the engine's events and its heartbeat. Whatever is reported of a container is a fresh and
 //! complete look at it ([`observe`]), never the event itself, so reports may be repeated or skipped
-//! and the last one is right.
+//! and the last one is right. Only what was started a moment ago is known without a look ([`started`]).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 
 use self::engine::Engine;
 use self::image::Pulls;
-use self::observe::Order;
+use self::observe::{Known, Order};
+use self::started::Checks;
 use super::admission::{self, Admission};
 use super::reports::Reports;
 use super::{HostError, HostInfo, Owner, Report, Runtime};
@@ -30,6 +31,7 @@ mod image;
 mod logs;
 mod observe;
 mod start;
+mod started;
 mod stop;
 mod watch;
 
@@ -42,13 +44,15 @@ struct Shared {
     admission: Admission,
     order: Order,
     pulls: Pulls,
-    /// Tasks that are being started: whoever starts one looks at it when it runs, so the engine's
-    /// own word that it started need not be followed by a second look.
-    starting: Mutex<BTreeSet<TaskId>>,
+    checks: Checks,
+    known: Known,
+    /// Tasks that are being started: whoever starts one says what became of it, so the engine's own
+    /// word that it started needs no look. True once the engine said something else of it: then one follows.
+    starting: Mutex<BTreeMap<TaskId, bool>>,
 }
 
 impl Shared {
-    fn starting(&self) -> std::sync::MutexGuard<'_, BTreeSet<TaskId>> {
+    fn starting(&self) -> std::sync::MutexGuard<'_, BTreeMap<TaskId, bool>> {
         // Nothing panics while it is held.
         self.starting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,6 +78,8 @@ impl DockerRuntime {
             admission: Admission::new(),
             order: Order::new(),
             pulls: Pulls::new(),
+            checks: Checks::default(),
+            known: Known::default(),
             starting: Mutex::default(),
         });
         let watch = tokio::spawn(watch::run(shared.clone()));

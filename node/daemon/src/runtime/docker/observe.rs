@@ -4,11 +4,14 @@
 //! would be taken for the present. So the look and its report happen under a lock ([`Order`]).
 //! Looking at all takes a while; what changed meanwhile is looked at again afterwards.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
+    ContainerSummaryStateEnum, HealthStatusEnum,
+};
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures_util::{StreamExt, stream};
 use membership::id::TaskId;
@@ -69,6 +72,52 @@ impl Order {
     }
 }
 
+/// Running containers as they were last looked at. In a listing the engine says enough of a container to see
+/// that nothing changed, so that the slow resync of a hundred costs one call and not a hundred and one.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<BTreeMap<String, Found>>);
+
+impl Known {
+    fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Found>> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, container: &str, found: Option<&Found>) {
+        let running = found.filter(|found| matches!(found.state, ContainerState::Running { .. }));
+        match running {
+            // Kept by the id, whatever it was looked at by.
+            Some(found) => drop(self.running().insert(found.container.clone(), found.clone())),
+            None => drop(self.running().remove(container)),
+        }
+    }
+
+    fn keep_only(&self, listed: &[ContainerSummary]) {
+        let ids: BTreeSet<&str> = listed.iter().filter_map(|one| one.id.as_deref()).collect();
+        self.running().retain(|id, _| ids.contains(id.as_str()));
+    }
+
+    /// What is known of a container, if the listing shows it in the same state.
+    fn still(&self, id: &str, listed: &ContainerSummary) -> Option<Found> {
+        if listed.state != Some(ContainerSummaryStateEnum::RUNNING) {
+            return None;
+        }
+        let health = listed_health(listed.status.as_deref().unwrap_or_default());
+        let running = self.running();
+        running.get(id).filter(|known| known.state == ContainerState::Running { health }).cloned()
+    }
+}
+
+/// From "Up 5 minutes (healthy)".
+fn listed_health(status: &str) -> ContainerHealth {
+    match status.rsplit_once('(').map(|(_, health)| health) {
+        Some("healthy)") => ContainerHealth::Healthy,
+        Some("unhealthy)") => ContainerHealth::Unhealthy,
+        Some("health: starting)") => ContainerHealth::Starting,
+        _ => ContainerHealth::None,
+    }
+}
+
 /// Looks at one container and reports it, or its absence.
 pub(super) async fn observe(shared: &Shared, container: &str, task: TaskId) {
     let _order = shared.order.hold(container, task).await;
@@ -95,7 +144,9 @@ pub(super) async fn look(shared: &Shared, container: &str) -> Result<Option<Foun
             docker.inspect_container(&name, None).await
         })
         .await?;
-    Ok(found(shared.owner, inspected))
+    let found = found(shared.owner, inspected);
+    shared.known.take(container, found.as_ref());
+    Ok(found)
 }
 
 /// Answers [`node::runtime::RuntimeAction::List`].
@@ -143,8 +194,16 @@ async fn look_at_all(shared: &Shared) -> Result<Vec<Found>, CallError> {
             docker.list_containers(Some(options)).await
         })
         .await?;
-    let ids = summaries.into_iter().filter_map(|summary| summary.id).collect::<Vec<_>>();
-    let looks = stream::iter(ids.into_iter().map(|id| async move { look(shared, &id).await }));
+    shared.known.keep_only(&summaries);
+    let looks = stream::iter(summaries.into_iter().filter_map(|summary| {
+        let id = summary.id.clone()?;
+        Some(async move {
+            match shared.known.still(&id, &summary) {
+                Some(known) => Ok(Some(known)),
+                None => look(shared, &id).await,
+            }
+        })
+    }));
     let looks = looks.buffered(LOOKS_AT_ONCE);
     let looks = looks.collect::<Vec<_>>().await;
     let mut all = Vec::new();
@@ -224,4 +283,18 @@ fn port_status(port: &str, published: u16) -> Option<PortStatus> {
         _ => return None,
     };
     Some(PortStatus { protocol, target: target.parse().ok()?, published })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_tells_health() {
+        let of = listed_health;
+        assert_eq!(of("Up 5 minutes"), ContainerHealth::None);
+        assert_eq!(of("Up 5 minutes (healthy)"), ContainerHealth::Healthy);
+        assert_eq!(of("Up About a minute (unhealthy)"), ContainerHealth::Unhealthy);
+        assert_eq!(of("Up 1 second (health: starting)"), ContainerHealth::Starting);
+    }
 }

@@ -5,11 +5,12 @@
 
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder};
-use node::runtime::{ActionId, ActionResult, ContainerState, StartFailure, StartTask};
+use node::runtime::{ActionId, ActionResult, ContainerState, Found, StartFailure, StartTask};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::engine::{CallError, WORK_DEADLINE};
 use super::image::ImageError;
+use super::started::Asked;
 use super::{Shared, create, observe};
 
 /// Why a start ended early.
@@ -40,18 +41,43 @@ pub(super) async fn start(
     task: &StartTask,
     turn: Option<OwnedSemaphorePermit>,
 ) {
-    shared.starting().insert(task.task);
-    match run(shared, task, turn).await {
-        Ok(container) => {
-            let _order = shared.order.hold(&container, task.task).await;
-            let result = look(shared, &container).await;
+    shared.starting().insert(task.task, false);
+    let ran = run(shared, task, turn).await;
+    let result = match &ran {
+        Ok(ran) => {
+            let _order = shared.order.hold(&ran.container, task.task).await;
+            let result = match ran.known(shared, task).await {
+                Some(found) => ActionResult::Started(Box::new(found)),
+                None => look(shared, &ran.container).await,
+            };
             shared.reports.done(id, result).await;
+            Some(ran.container.as_str())
         }
         Err(Failed { why, message }) => {
-            shared.reports.done(id, ActionResult::StartFailed { why, message }).await;
+            let message = message.clone();
+            shared.reports.done(id, ActionResult::StartFailed { why: *why, message }).await;
+            None
         }
+    };
+    // What the engine said of it meanwhile may be later than what was reported.
+    let again = shared.starting().remove(&task.task).unwrap_or_default();
+    if let (Some(container), true) = (result, again) {
+        observe::observe(shared, container, task.task).await;
     }
-    shared.starting().remove(&task.task);
+}
+
+/// A container that was started.
+struct Ran {
+    container: String,
+    /// What it was made from; `None` when an earlier attempt had started it already.
+    asked: Option<Asked>,
+}
+
+impl Ran {
+    async fn known(&self, shared: &Shared, task: &StartTask) -> Option<Found> {
+        let asked = self.asked.as_ref()?;
+        asked.container(&self.container, task, &shared.checks, &shared.engine).await
+    }
 }
 
 async fn look(shared: &Shared, container: &str) -> ActionResult {
@@ -72,23 +98,25 @@ async fn look(shared: &Shared, container: &str) -> ActionResult {
     }
 }
 
-/// Gives the id of a container that was started, now or by an earlier attempt.
+/// Creates and starts; either may have been done by an earlier attempt.
 async fn run(
     shared: &Shared,
     task: &StartTask,
     turn: Option<OwnedSemaphorePermit>,
-) -> Result<String, Failed> {
+) -> Result<Ran, Failed> {
     let body = create::request(shared.owner, task)
         .map_err(|bad| Failed::new(StartFailure::BadSpec, bad.to_string()))?;
+    let mut asked = Asked::of(&body, task);
     let (container, _turn) = match create(shared, &task.name, body.clone()).await {
         Ok(container) => (container, turn),
         Err(error) if is_name_taken(&error) => match earlier(shared, task).await? {
             Earlier::Created(container) => (container, turn),
-            Earlier::WentFurther(container) => return Ok(container),
+            Earlier::WentFurther(container) => return Ok(Ran { container, asked: None }),
         },
         Err(error) if is_image_missing(&error) => {
             drop(turn);
             let body = with_image(shared, body).await?;
+            asked = Asked::of(&body, task);
             let turn = shared.admission.start_turn().await;
             let created = create(shared, &task.name, body).await;
             (created.map_err(not_created)?, turn)
@@ -103,7 +131,7 @@ async fn run(
         })
         .await;
     match started {
-        Ok(()) => Ok(container),
+        Ok(()) => Ok(Ran { container, asked: Some(asked) }),
         Err(error) => {
             // An engine that said no leaves a container that nobody will ever start. One that did not
             // answer may be starting it: that one is found by the next listing.

@@ -9,14 +9,14 @@
 //!
 //! The subscription asks for events since a moment before it, so nothing falls between the end of one
 //! stream and the begin of the next while the engine remembers; and each begin is an `EngineBack`,
-//! upon which the core lists everything.
+//! upon which the core lists everything. Of images it is only heard that one changed.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error as BollardError;
-use bollard::models::EventMessage;
+use bollard::models::{EventMessage, EventMessageTypeEnum};
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
@@ -41,6 +41,8 @@ const RETRY_FROM: Duration = Duration::from_millis(250);
 const RETRY_TO: Duration = Duration::from_secs(5);
 /// Containers looked at together because of events.
 const LOOKS_AT_ONCE: usize = 8;
+/// The events of containers that are asked for; each other one would be written and read for nothing.
+const RELEVANT: [&str; 7] = ["start", "die", "oom", "pause", "unpause", "destroy", "health_status"];
 
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut since = wall_now();
@@ -91,16 +93,21 @@ async fn lost(shared: &Shared, error: CallError) {
 type Events = std::pin::Pin<Box<dyn Stream<Item = Result<EventMessage, BollardError>> + Send>>;
 
 fn subscribe(shared: &Shared, since: Wall) -> Result<Events, CallError> {
-    let filters = HashMap::from([
-        ("type", vec!["container".to_owned()]),
-        ("label", observe::ours(shared.owner)),
-    ]);
     let from = since.0.saturating_sub(OVERLAP_MS);
-    let options = EventsOptionsBuilder::default()
-        .since(&format!("{}.{:03}000000", from / 1000, from % 1000))
-        .filters(&filters)
-        .build();
-    Ok(Box::pin(shared.engine.client()?.events(Some(options))))
+    let ask = |filters: HashMap<&str, Vec<String>>| {
+        let since = format!("{}.{:03}000000", from / 1000, from % 1000);
+        let options = EventsOptionsBuilder::default().since(&since).filters(&filters).build();
+        shared.engine.client().map(|client| client.events(Some(options)))
+    };
+    let containers = ask(HashMap::from([
+        ("type", vec!["container".to_owned()]),
+        ("event", RELEVANT.map(str::to_owned).to_vec()),
+        ("label", observe::ours(shared.owner)),
+    ]))?;
+    // What was asked of images while nobody listened may not be so any more.
+    shared.checks.forget();
+    let images = ask(HashMap::from([("type", vec!["image".to_owned()])]))?;
+    Ok(Box::pin(futures_util::stream::select(containers, images)))
 }
 
 /// Follows until the stream ends (`None`) or the heartbeat stops (why).
@@ -149,18 +156,21 @@ async fn follow(shared: &Shared, mut events: Events) -> Option<CallError> {
 }
 
 fn note(shared: &Shared, looks: &mut Looks, event: EventMessage) {
+    if event.typ == Some(EventMessageTypeEnum::IMAGE) {
+        return shared.checks.forget();
+    }
     let (Some(action), Some(actor)) = (event.action, event.actor) else { return };
     // Health events are "health_status: healthy"; exec events carry the command.
-    let relevant = ["start", "die", "oom", "pause", "unpause", "destroy", "health_status"];
     let name = action.split(':').next().unwrap_or_default();
-    if !relevant.contains(&name) {
+    if !RELEVANT.contains(&name) {
         return;
     }
     let task = actor.attributes.as_ref().and_then(|labels| labels.get(label::SWARM_TASK_ID));
     let (Some(container), Some(task)) = (actor.id, task.and_then(|text| text.parse().ok())) else {
         return;
     };
-    if name == "start" && shared.starting().contains(&task) {
+    if let Some(again) = shared.starting().get_mut(&task) {
+        *again |= name != "start";
         return;
     }
     looks.want(container, task);
