@@ -6,17 +6,21 @@
 use membership::id::{NodeId, ServiceId};
 use serde_json::Value;
 
+use crate::registry_auth::{AuthChange, RegistryAuth};
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// `spec` is Docker's ServiceSpec as the client sent it.
     CreateService {
         spec: Value,
+        auth: Option<RegistryAuth>,
     },
     /// `version` is what the client read; another value means somebody was quicker.
     UpdateService {
         id: ServiceId,
         version: u64,
         spec: Value,
+        auth: AuthChange,
     },
     /// Back to the previous spec.
     RollbackService {

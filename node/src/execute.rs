@@ -14,6 +14,7 @@ use crate::expand::check_templates;
 use crate::io::{CommandId, Effect};
 use crate::members::{Admission, NodeSettings};
 use crate::node::Node;
+use crate::registry_auth::{AuthChange, RegistryAuth};
 use crate::rollout::Rollout;
 use crate::services::{BODY_VERSION, ScaleBody, Service, ServiceBody};
 use crate::spec::{Mode, ServiceSpec, with_replicas};
@@ -70,10 +71,10 @@ impl Node {
 
     fn drafts(&mut self, command: Command, now: Now) -> Outcome {
         match command {
-            Command::CreateService { spec } => self.create_service(spec, now),
-            Command::UpdateService { id, version, spec } => {
+            Command::CreateService { spec, auth } => self.create_service(spec, auth, now),
+            Command::UpdateService { id, version, spec, auth } => {
                 let service = self.service_at(id, version)?;
-                self.update_service(&service, spec, now)
+                self.update_service(&service, spec, auth, now)
             }
             Command::RollbackService { id, version } => {
                 let service = self.service_at(id, version)?;
@@ -118,7 +119,7 @@ impl Node {
         serde_json::to_vec(value).map(Some).map_err(|e| refused(Refused::Invalid, e.to_string()))
     }
 
-    fn create_service(&mut self, spec: Value, now: Now) -> Outcome {
+    fn create_service(&mut self, spec: Value, auth: Option<RegistryAuth>, now: Now) -> Outcome {
         let parsed = Self::parse(&spec)?;
         if let Some(other) = self.view.services.named(&parsed.name) {
             let text = format!(
@@ -135,6 +136,8 @@ impl Node {
             created_counter: created.counter,
             spec,
             previous: None,
+            registry_auth: auth,
+            previous_registry_auth: None,
         };
         let mut records = Vec::new();
         records.extend(self.draft(Kind::Service, id.0, Self::body(&body)?, now)?);
@@ -147,7 +150,13 @@ impl Node {
 
     /// A new spec, a new replica count, or both: two registers, so that a deploy and an autoscaler
     /// never conflict.
-    fn update_service(&mut self, service: &Service, spec: Value, now: Now) -> Outcome {
+    fn update_service(
+        &mut self,
+        service: &Service,
+        spec: Value,
+        auth: AuthChange,
+        now: Now,
+    ) -> Outcome {
         let parsed = Self::parse(&spec)?;
         if parsed.name != service.name() {
             return Err(refused(Refused::NotSupported, "renaming services is not supported"));
@@ -160,13 +169,27 @@ impl Node {
         let count = old.map_or(0, |old| old.replicas);
         // The count lives in its own register: with it set aside, is anything else different?
         let changed = with_replicas(&spec, count) != *service.shown;
-        if changed {
+        let present = &*service.body;
+        let auth = match auth {
+            AuthChange::Keep => present.registry_auth.clone(),
+            AuthChange::FromPrevious => present.previous_registry_auth.clone(),
+            AuthChange::Set(auth) => auth,
+        };
+        if changed || auth != present.registry_auth {
+            // New credentials alone make no other spec: there is nothing to go back to.
+            let (previous, previous_auth) = if changed {
+                (Some((*service.shown).clone()), present.registry_auth.clone())
+            } else {
+                (present.previous.clone(), present.previous_registry_auth.clone())
+            };
             let body = ServiceBody {
                 v: BODY_VERSION,
                 created_ms: service.created.ms,
                 created_counter: service.created.counter,
                 spec: spec.clone(),
-                previous: Some((*service.shown).clone()),
+                previous,
+                registry_auth: auth,
+                previous_registry_auth: previous_auth,
             };
             records.extend(self.draft(Kind::Service, service.id.0, Self::body(&body)?, now)?);
         }
@@ -215,6 +238,8 @@ impl Node {
             created_counter: service.created.counter,
             spec: previous,
             previous: Some((*service.shown).clone()),
+            registry_auth: service.body.previous_registry_auth.clone(),
+            previous_registry_auth: service.body.registry_auth.clone(),
         };
         let mut records = Vec::new();
         records.extend(self.draft(Kind::Service, service.id.0, Self::body(&body)?, now)?);

@@ -33,6 +33,7 @@ mod publish;
 mod read;
 mod rebalance;
 mod reconcile;
+pub mod registry_auth;
 mod rollout;
 pub mod runtime;
 mod services;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::members::Known;
 use crate::node::Node;
-use crate::services::{Service, ServiceBody};
+use crate::services::{Service, ServiceBody, without_secrets};
 use crate::slot::{Phase, Place, Slot, TaskState, TaskStatus};
 use crate::spec::Mode;
 use crate::views::{ConflictView, DesiredState, MemberView, ServiceView, TaskView};
@@ -241,6 +241,7 @@ impl Node {
         let about = matches!(conflict.key.kind, Kind::Service | Kind::Scale);
         let service = about.then_some(ServiceId(conflict.key.id));
         let body = loser.body.as_deref().and_then(|b| serde_json::from_slice::<Value>(b).ok());
+        let body = body.map(without_secrets);
         let named = service.and_then(|id| self.view.services.get(id)).map(|s| s.name().to_owned());
         let in_body =
             loser.body.as_deref().and_then(|b| serde_json::from_slice::<ServiceBody>(b).ok());

@@ -11,6 +11,7 @@ use membership::id::{ServiceId, TaskId};
 use membership::time::{Millis, Wall};
 use serde_json::Value;
 
+use crate::registry_auth::RegistryAuth;
 use crate::slot::{Epoch, PortStatus, Slot, TemplateId};
 
 /// Ties a result to the action it answers. Never reused within one process.
@@ -52,6 +53,8 @@ pub struct StartTask {
     /// The service's `TaskTemplate` as the client sent it, with Go templates in hostname, env and
     /// mounts already expanded.
     pub template_json: Arc<Value>,
+    /// What the image's registry wants to see, if it has to be asked.
+    pub registry_auth: Option<RegistryAuth>,
     /// `--publish mode=host`: ports to open on this host. `published` 0 lets the engine choose.
     pub ports: Vec<PortStatus>,
 }

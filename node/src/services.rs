@@ -16,6 +16,7 @@ use membership::time::Wall;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::registry_auth::RegistryAuth;
 use crate::rollout::Rollout;
 use crate::spec::{ServiceSpec, with_replicas};
 
@@ -29,6 +30,21 @@ pub(crate) struct ServiceBody {
     pub spec: Value,
     #[serde(default)]
     pub previous: Option<Value>,
+    /// Never shown: neither to clients nor in a conflict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry_auth: Option<RegistryAuth>,
+    /// What belonged to `previous`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_registry_auth: Option<RegistryAuth>,
+}
+
+/// A stored body as it may be shown.
+pub(crate) fn without_secrets(mut body: Value) -> Value {
+    if let Some(fields) = body.as_object_mut() {
+        fields.remove("registry_auth");
+        fields.remove("previous_registry_auth");
+    }
+    body
 }
 
 /// The version of bodies that this node writes. It reads every version up to this one, and carries
@@ -192,4 +208,48 @@ fn read_service(
         shadowed_by: None,
         body: Arc::new(body),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn body(auth: Option<&str>) -> ServiceBody {
+        ServiceBody {
+            v: BODY_VERSION,
+            created_ms: 1,
+            created_counter: 2,
+            spec: json!({ "Name": "web" }),
+            previous: None,
+            registry_auth: auth.and_then(|json| RegistryAuth::new(json.to_owned())),
+            previous_registry_auth: None,
+        }
+    }
+
+    #[test]
+    fn credentials_are_stored_and_neither_shown_nor_formatted() {
+        let without =
+            r#"{"v":1,"created_ms":1,"created_counter":2,"spec":{"Name":"web"},"previous":null}"#;
+        assert_eq!(serde_json::to_string(&body(None)).unwrap(), without);
+        let secret = body(Some(r#"{"password":"p"}"#));
+        let stored = serde_json::to_value(&secret).unwrap();
+        assert_eq!(stored["registry_auth"], r#"{"password":"p"}"#);
+        let read: ServiceBody = serde_json::from_value(stored.clone()).unwrap();
+        assert_eq!(read.registry_auth, secret.registry_auth);
+        assert_eq!(without_secrets(stored).to_string(), without);
+        assert!(!format!("{secret:?}").contains("password"), "{secret:?}");
+    }
+
+    #[test]
+    fn credentials_have_a_size() {
+        assert!(
+            RegistryAuth::new("x".repeat(crate::registry_auth::MAX_REGISTRY_AUTH_BYTES)).is_some()
+        );
+        assert!(
+            RegistryAuth::new("x".repeat(crate::registry_auth::MAX_REGISTRY_AUTH_BYTES + 1))
+                .is_none()
+        );
+    }
 }

@@ -72,6 +72,7 @@ pub(crate) fn start_task(
         created,
         name,
         template_json: Arc::new(template),
+        registry_auth: service.body.registry_auth.clone(),
         ports: recipe.ports.clone(),
     })
 }

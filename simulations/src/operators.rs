@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use membership::id::{NodeId, ServiceId};
 use membership::member::MemberState;
 use node::command::{Command, CommandError, Reply};
+use node::registry_auth::AuthChange;
 use node::views::{Availability, MemberView};
 use serde_json::{Value, json};
 
@@ -88,7 +89,7 @@ impl Operators {
     /// Creates a service on a host, whatever it is.
     pub fn create(&mut self, world: &mut World, host: HostIx, spec: Value) -> CommandNo {
         let name = spec["Name"].as_str().unwrap_or_default().to_owned();
-        self.send(world, host, Asked::Create { name }, Command::CreateService { spec })
+        self.send(world, host, Asked::Create { name }, Command::CreateService { spec, auth: None })
     }
 
     /// Scales a service as the docker CLI does: reads it, changes the number, writes it back.
@@ -104,7 +105,12 @@ impl Operators {
             return None;
         }
         spec["Mode"] = json!({ "Replicated": { "Replicas": replicas } });
-        Some(self.send(world, host, Asked::Other, Command::UpdateService { id, version, spec }))
+        Some(self.send(
+            world,
+            host,
+            Asked::Other,
+            Command::UpdateService { id, version, spec, auth: AuthChange::Keep },
+        ))
     }
 
     pub fn update(
@@ -116,7 +122,12 @@ impl Operators {
     ) -> Option<CommandNo> {
         let (version, mut spec) = read(world, host, id)?;
         change(&mut spec);
-        Some(self.send(world, host, Asked::Other, Command::UpdateService { id, version, spec }))
+        Some(self.send(
+            world,
+            host,
+            Asked::Other,
+            Command::UpdateService { id, version, spec, auth: AuthChange::Keep },
+        ))
     }
 
     pub fn remove(&mut self, world: &mut World, host: HostIx, id: ServiceId) -> CommandNo {

@@ -262,6 +262,10 @@ impl Host {
         if self.live_restore {
             argv.push("--live-restore".into());
         }
+        // Registries of the bed speak plain HTTP.
+        if let Some((network, _)) = self.address.rsplit_once('.') {
+            argv.extend(["--insecure-registry".into(), format!("{network}.0/24")]);
+        }
         let dockerd = self.spawn("dockerd", &argv, &[])?;
         self.dockerd = Some(dockerd);
         let (engine, log) = (self.engine(), self.log("dockerd"));
@@ -354,7 +358,7 @@ impl Host {
         self.namespaces.as_ref().map(Namespaces::inhabitants).unwrap_or_default()
     }
 
-    fn inside(&self) -> Result<&Namespaces> {
+    pub(crate) fn inside(&self) -> Result<&Namespaces> {
         self.namespaces.as_ref().with_context(|| format!("{} is off", self.name()))
     }
 

@@ -38,6 +38,7 @@ pub mod needs;
 mod options;
 pub mod process;
 mod record;
+pub mod registry;
 pub mod removal;
 pub mod rules;
 pub mod run;

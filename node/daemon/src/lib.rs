@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod daemon;
+mod engine_http;
 pub mod runtime;
 pub mod settings;
 pub mod store;

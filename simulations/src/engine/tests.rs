@@ -58,6 +58,7 @@ impl Bench {
             name: format!("web.{n}"),
             labels: BTreeMap::new(),
             template_json: Arc::new(serde_json::json!({ "ContainerSpec": { "Image": image } })),
+            registry_auth: None,
             ports: Vec::new(),
         };
         let action = RuntimeAction::Start(Box::new(task));

@@ -51,7 +51,9 @@ const BASE: &str = "--replicas 3 -e A=1 -e B=2 -l x=y -l z=1 --container-label c
 
 fn last_spec(server: &Server) -> Value {
     match server.fake.world().commands.last() {
-        Some(Command::CreateService { spec } | Command::UpdateService { spec, .. }) => spec.clone(),
+        Some(Command::CreateService { spec, .. } | Command::UpdateService { spec, .. }) => {
+            spec.clone()
+        }
         other => panic!("no spec was sent: {other:?}"),
     }
 }

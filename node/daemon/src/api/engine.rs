@@ -12,15 +12,12 @@ use axum::http::{HeaderMap, Method, Request, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 use super::version::ApiVersion;
+use crate::engine_http;
 
-/// How long an engine may take to accept a connection.
-const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// How long it may take to answer a small question of our own (`/_ping`, `/version`, `/info`).
 const ANSWER_TIME: Duration = Duration::from_secs(3);
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
@@ -165,27 +162,13 @@ impl Engine {
             .unwrap_or_else(|_| Err(self.silent(format!("no answer within {ANSWER_TIME:?}"))))
     }
 
-    /// Sends one request over a connection of its own, as the docker CLI does. Only connecting has a
-    /// deadline here: `docker wait` may take days. Dropping the future or the body ends the call.
+    /// Sends one request; see [`engine_http::send`].
     pub(super) async fn send(
         &self,
         request: Request<Body>,
     ) -> Result<hyper::Response<Incoming>, EngineError> {
         let socket = self.socket.as_deref().ok_or(EngineError::None)?;
-        let stream = tokio::time::timeout(CONNECT_TIME, UnixStream::connect(socket))
-            .await
-            .map_err(|_| self.silent(format!("no connection within {CONNECT_TIME:?}")))?
-            .map_err(|error| self.silent(error.to_string()))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.silent(error.to_string()))?;
-        tokio::spawn(async move {
-            // An error here also ends the response's body, where whoever reads it sees it.
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "a connection to the engine broke");
-            }
-        });
-        sender.send_request(request).await.map_err(|error| self.silent(error.to_string()))
+        engine_http::send(socket, request).await.map_err(|reason| self.silent(reason))
     }
 
     fn silent(&self, reason: String) -> EngineError {

@@ -25,6 +25,7 @@ mod nodes;
 mod normalise;
 mod own;
 mod passthrough;
+mod registry_auth;
 pub(crate) mod rfc3339;
 mod route;
 mod service_json;

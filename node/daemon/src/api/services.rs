@@ -4,8 +4,6 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use base64::Engine as _;
-use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use node::command::{Command, Reply};
 use node::views::ServiceView;
 use serde_json::{Value, json};
@@ -13,12 +11,12 @@ use serde_json::{Value, json};
 use super::error::ApiError;
 use super::filters::{Params, json_label};
 use super::normalise::{normalise, random_name};
+use super::registry_auth;
 use super::service_json::{Show, mode_name, service};
 use super::state::{Api, read_json};
 use super::validate::validate;
 
 const FILTERS: &[&str] = &["id", "label", "mode", "name", "runtime"];
-const REGISTRY_AUTH: &str = "x-registry-auth";
 
 pub(super) async fn list(
     State(api): State<Api>,
@@ -54,6 +52,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let auth = registry_auth::sent(&headers)?.flatten();
     let mut spec = read_json(&body)?;
     normalise(&mut spec);
     if let Some(map) = spec.as_object_mut()
@@ -69,14 +68,13 @@ pub(super) async fn create(
             format!("name conflicts with an existing object: service {name} already exists"),
         ));
     }
-    let reply = api.backend.command(Command::CreateService { spec }).await?;
-    let Reply::Created { id, mut warnings } = reply else {
+    let reply = api.backend.command(Command::CreateService { spec, auth }).await?;
+    let Reply::Created { id, warnings } = reply else {
         return Err(ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the node answered a create with something else; look with docker service ls",
         ));
     };
-    warnings.extend(registry_auth_warning(&headers));
     Ok((StatusCode::CREATED, Json(json!({ "ID": id.to_string(), "Warnings": warnings }))))
 }
 
@@ -91,19 +89,6 @@ async fn unused_name(api: &Api) -> String {
         name = random_name();
     }
     name
-}
-
-/// Nodes pull with what their engines have; credentials are not handed around.
-fn registry_auth_warning(headers: &HeaderMap) -> Option<String> {
-    let sent = headers.get(REGISTRY_AUTH)?.to_str().ok()?;
-    let bytes = URL_SAFE.decode(sent).or_else(|_| URL_SAFE_NO_PAD.decode(sent)).ok()?;
-    let auth: Value = serde_json::from_slice(&bytes).ok()?;
-    let filled = auth.as_object()?.values().any(|v| v.as_str().is_some_and(|s| !s.is_empty()));
-    filled.then(|| {
-        "registry credentials (--with-registry-auth) are not passed on by shoal: pull the image on \
-         each host, or let the registry serve it without a login"
-            .to_owned()
-    })
 }
 
 pub(super) async fn update(
@@ -122,7 +107,8 @@ pub(super) async fn update(
             keep_name(&mut spec, &view);
             validate(&spec)?;
             keep_identity(&spec, &view)?;
-            Command::UpdateService { id: view.id, version, spec }
+            let auth = registry_auth::change(&headers, params.get("registryAuthFrom"))?;
+            Command::UpdateService { id: view.id, version, spec, auth }
         }
         "previous" if view.previous_spec.is_none() => {
             return Err(ApiError::bad(format!(
@@ -134,10 +120,9 @@ pub(super) async fn update(
         "previous" => Command::RollbackService { id: view.id, version },
         other => return Err(ApiError::bad(format!("unrecognized rollback option {other}"))),
     };
-    let mut warnings = match api.backend.command(command).await? {
+    let warnings = match api.backend.command(command).await? {
         Reply::Done { warnings } | Reply::Created { warnings, .. } => warnings,
     };
-    warnings.extend(registry_auth_warning(&headers));
     // Docker's null where there is nothing to say.
     Ok(Json(json!({ "Warnings": (!warnings.is_empty()).then_some(warnings) })))
 }

@@ -131,6 +131,7 @@ mod tests {
             labels: [(label::NODE.to_owned(), "forged".to_owned()), ("a".into(), "b".into())]
                 .into(),
             template_json: Arc::new(serde_json::json!({})),
+            registry_auth: None,
             ports: Vec::new(),
         }
     }

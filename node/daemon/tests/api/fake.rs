@@ -238,7 +238,7 @@ impl World {
 
     fn obey(&mut self, command: Command) -> Result<Reply, CommandError> {
         match command {
-            Command::CreateService { spec } => {
+            Command::CreateService { spec, .. } => {
                 let now = self.tick();
                 let id = ServiceId((u128::try_from(self.services.len()).unwrap() + 1) << 96);
                 let view = ServiceView {
@@ -259,11 +259,13 @@ impl World {
                 self.settle(id);
                 Ok(Reply::Created { id, warnings: Vec::new() })
             }
-            Command::UpdateService { id, version, spec } => self.change(id, version, |service| {
-                service.previous_spec = Some(Arc::clone(&service.spec));
-                service.spec = Arc::new(spec);
-                service.update_status = None;
-            }),
+            Command::UpdateService { id, version, spec, .. } => {
+                self.change(id, version, |service| {
+                    service.previous_spec = Some(Arc::clone(&service.spec));
+                    service.spec = Arc::new(spec);
+                    service.update_status = None;
+                })
+            }
             Command::RollbackService { id, version } => {
                 let started = self.tick();
                 self.change(id, version, |service| {
@@ -319,7 +321,8 @@ impl Backend for Fake {
             world.commands.push(command.clone());
             world.obey(command.clone())?
         };
-        if let (Command::CreateService { spec }, Reply::Created { id, .. }) = (&command, &reply) {
+        if let (Command::CreateService { spec, .. }, Reply::Created { id, .. }) = (&command, &reply)
+        {
             let name = spec["Name"].as_str().unwrap().to_owned();
             self.notice(Notice::Service { id: *id, name, what: ServiceChange::Created });
         }

@@ -1,5 +1,6 @@
 //! Services: the life of one, lookups, filters, refusals.
 
+use node::command::Command;
 use serde_json::{Value, json};
 
 use crate::server::{Server, encoded};
@@ -209,7 +210,7 @@ async fn host_ports_are_shown_in_the_endpoint() {
 }
 
 #[tokio::test]
-async fn registry_credentials_are_not_dropped_silently() {
+async fn registry_credentials_go_to_the_core_and_are_shown_to_nobody() {
     let server = Server::start().await;
     let body = spec("web").to_string();
     // {"username":"u","password":"p"}
@@ -218,6 +219,13 @@ async fn registry_credentials_are_not_dropped_silently() {
         body.len()
     );
     let bytes = crate::server::raw(&server.socket, request.into_bytes()).await;
-    let warnings = crate::server::Answer::parse(&bytes).json()["Warnings"].clone();
-    assert!(warnings[0].as_str().unwrap().contains("registry credentials"), "{warnings}");
+    let answer = crate::server::Answer::parse(&bytes);
+    assert_eq!(answer.status, 201);
+    assert_eq!(answer.json()["Warnings"], json!([]));
+    let sent = match server.fake.world().commands.last() {
+        Some(Command::CreateService { auth, .. }) => auth.clone().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(sent.reveal(), r#"{"username":"u","password":"p"}"#);
+    assert!(!server.get("/services/web").await.json().to_string().contains("password"));
 }

@@ -209,6 +209,7 @@ pub(crate) fn task_of(template: Value) -> StartTask {
         name: format!("web.1.{task}"),
         labels: [("team".to_owned(), "a".to_owned())].into(),
         template_json: Arc::new(template),
+        registry_auth: None,
         ports: Vec::<PortStatus>::new(),
     }
 }

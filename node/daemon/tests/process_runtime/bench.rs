@@ -173,6 +173,7 @@ pub(crate) fn task(spec: Value) -> StartTask {
         name: format!("web.1.{task}"),
         labels: Default::default(),
         template_json: Arc::new(json!({ "ContainerSpec": spec })),
+        registry_auth: None,
         ports: Vec::new(),
     }
 }

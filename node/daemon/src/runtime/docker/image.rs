@@ -8,16 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bollard::query_parameters::CreateImageOptionsBuilder;
-use futures_util::StreamExt;
+use node::registry_auth::RegistryAuth;
 use tokio::sync::Semaphore;
 
 use super::engine::{CallError, Engine, READ_DEADLINE};
+use super::pull;
 
 /// The longest that a pull may take.
 const PULL_DEADLINE: Duration = Duration::from_secs(15 * 60);
-/// The longest that a pull may be silent: a registry that is not there often just never answers.
-const PULL_SILENCE: Duration = Duration::from_secs(60);
 /// Pulls at once: they share one link.
 const PULLS_AT_ONCE: usize = 2;
 /// For how long a failed pull speaks for those who ask next.
@@ -32,15 +30,24 @@ pub(super) enum ImageError {
     Engine(CallError),
 }
 
+/// An image and with which credentials: those who may not have it do not speak for those who may.
+type Wanted = (String, Option<String>);
+
 #[derive(Debug, Default)]
 struct Pull {
     failed: Option<(Instant, String)>,
 }
 
-#[derive(Debug)]
 pub(super) struct Pulls {
-    images: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Pull>>>>,
+    images: Mutex<BTreeMap<Wanted, Arc<tokio::sync::Mutex<Pull>>>>,
     at_once: Semaphore,
+}
+
+// Its keys have credentials in them.
+impl std::fmt::Debug for Pulls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pulls").finish_non_exhaustive()
+    }
 }
 
 impl Pulls {
@@ -48,18 +55,24 @@ impl Pulls {
         Self { images: Mutex::new(BTreeMap::new()), at_once: Semaphore::new(PULLS_AT_ONCE) }
     }
 
-    fn pull_of(&self, image: &str) -> Arc<tokio::sync::Mutex<Pull>> {
+    fn pull_of(&self, image: &str, auth: Option<&RegistryAuth>) -> Arc<tokio::sync::Mutex<Pull>> {
         // Nothing panics while it is held.
         let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         if images.len() >= REMEMBERED {
             images.retain(|_, pull| Arc::strong_count(pull) > 1);
         }
-        images.entry(image.to_owned()).or_default().clone()
+        let wanted = (image.to_owned(), auth.map(|auth| auth.reveal().to_owned()));
+        images.entry(wanted).or_default().clone()
     }
 
     /// Makes sure that `image`, which was just found missing, is here. Gives the name to create from.
-    pub(super) async fn fetch(&self, engine: &Engine, image: &str) -> Result<String, ImageError> {
-        let pull = self.pull_of(image);
+    pub(super) async fn fetch(
+        &self,
+        engine: &Engine,
+        image: &str,
+        auth: Option<&RegistryAuth>,
+    ) -> Result<String, ImageError> {
+        let pull = self.pull_of(image, auth);
         let mut pull = pull.lock().await;
         if let Some(local) = local(engine, image).await? {
             pull.failed = None;
@@ -72,7 +85,7 @@ impl Pulls {
         }
         // The semaphore is never closed.
         let _place = self.at_once.acquire().await;
-        match download(engine, image).await {
+        match download(engine, image, auth).await {
             Ok(()) => {
                 pull.failed = None;
                 Ok(image.to_owned())
@@ -124,26 +137,15 @@ pub(super) async fn inspect(
     }
 }
 
-async fn download(engine: &Engine, image: &str) -> Result<(), CallError> {
+async fn download(
+    engine: &Engine,
+    image: &str,
+    auth: Option<&RegistryAuth>,
+) -> Result<(), CallError> {
     let reference = Reference::parse(image);
     // Without a tag the engine would fetch all of them; it takes a digest in the tag's place.
-    let options = CreateImageOptionsBuilder::default()
-        .from_image(reference.name)
-        .tag(reference.digest.or(reference.tag).unwrap_or("latest"))
-        .build();
-    let pull = |docker: bollard::Docker| async move {
-        let mut progress = std::pin::pin!(docker.create_image(Some(options), None, None));
-        loop {
-            match tokio::time::timeout(PULL_SILENCE, progress.next()).await {
-                Ok(Some(step)) => drop(step?),
-                Ok(None) => return Ok(()),
-                Err(_) => {
-                    let error = format!("the registry was silent for {} s", PULL_SILENCE.as_secs());
-                    return Err(bollard::errors::Error::DockerStreamError { error });
-                }
-            }
-        }
-    };
+    let tag = reference.digest.or(reference.tag).unwrap_or("latest");
+    let pull = |_| pull::pull(engine.socket(), reference.name, tag, auth);
     engine.call("pull an image", PULL_DEADLINE, pull).await
 }
 

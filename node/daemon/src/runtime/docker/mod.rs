@@ -30,6 +30,7 @@ mod host;
 mod image;
 mod logs;
 mod observe;
+mod pull;
 mod start;
 mod started;
 mod stop;

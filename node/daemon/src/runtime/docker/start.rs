@@ -5,6 +5,7 @@
 
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder};
+use node::registry_auth::RegistryAuth;
 use node::runtime::{ActionId, ActionResult, ContainerState, Found, StartFailure, StartTask};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -115,7 +116,7 @@ async fn run(
         },
         Err(error) if is_image_missing(&error) => {
             drop(turn);
-            let body = with_image(shared, body).await?;
+            let body = with_image(shared, body, task.registry_auth.as_ref()).await?;
             asked = Asked::of(&body, task);
             let turn = shared.admission.start_turn().await;
             let created = create(shared, &task.name, body).await;
@@ -183,9 +184,10 @@ fn is_image_missing(error: &CallError) -> bool {
 async fn with_image(
     shared: &Shared,
     body: ContainerCreateBody,
+    auth: Option<&RegistryAuth>,
 ) -> Result<ContainerCreateBody, Failed> {
     let image = body.image.clone().unwrap_or_default();
-    match shared.pulls.fetch(&shared.engine, &image).await {
+    match shared.pulls.fetch(&shared.engine, &image, auth).await {
         Ok(image) => Ok(ContainerCreateBody { image: Some(image), ..body }),
         Err(ImageError::Missing(message)) => Err(Failed::new(StartFailure::NoSuchImage, message)),
         Err(ImageError::Engine(error)) => {

@@ -20,6 +20,7 @@ fn task(template: Value, ports: Vec<PortStatus>) -> StartTask {
         name: "web.1.x".into(),
         labels: [("team".to_owned(), "a".to_owned())].into(),
         template_json: Arc::new(template),
+        registry_auth: None,
         ports,
     }
 }
