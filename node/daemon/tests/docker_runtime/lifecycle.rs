@@ -36,8 +36,11 @@ async fn a_task_starts_is_listed_stops_and_is_gone() {
     ] {
         assert!(labels.contains(&expected), "{expected} in {labels}");
     }
-    // Its pid is not worth a question at the start; a listing has it.
-    assert_eq!(bench.list().await, [Found { pid: Some(pid), ..found.clone() }]);
+    // Its pid and when it began are not worth a question at the start; a listing has them.
+    let listed = bench.list().await;
+    assert!(listed[0].started.is_some());
+    let expected = Found { pid: Some(pid), started: listed[0].started, ..found.clone() };
+    assert_eq!(listed, [expected]);
     assert_eq!(bench.stop(task.task, &found.container, 0).await, ActionResult::Stopped);
     assert_eq!(bench.containers(), Vec::<String>::new());
     let gone =

@@ -103,8 +103,10 @@ impl Known {
             return None;
         }
         let health = listed_health(listed.status.as_deref().unwrap_or_default());
+        let stopping = listed.names.iter().flatten().any(|name| name.ends_with(STOPPING_SUFFIX));
+        let state = ContainerState::Running { health };
         let running = self.running();
-        running.get(id).filter(|known| known.state == ContainerState::Running { health }).cloned()
+        running.get(id).filter(|known| known.state == state && known.stopping == stopping).cloned()
     }
 }
 

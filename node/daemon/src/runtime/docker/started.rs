@@ -119,6 +119,9 @@ impl Asked {
             template: task.template,
             created: task.created,
             state: ContainerState::Running { health },
+            // A moment ago: the core has noted that itself.
+            started: None,
+            stopping: false,
             pid: None,
             ports,
         })
