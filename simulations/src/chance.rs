@@ -28,6 +28,7 @@ pub enum Stream {
     Operators,
     Cores,
     Workload,
+    Scenario,
 }
 
 impl Chance {

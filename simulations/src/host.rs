@@ -90,6 +90,11 @@ impl Host {
         self.process.as_ref().is_some_and(|process| process.boot == boot)
     }
 
+    /// Replicas on it that serve.
+    pub fn ready(&self) -> usize {
+        self.engine.containers().filter(|container| container.is_ready()).count()
+    }
+
     /// Its process runs and is not frozen.
     pub fn acts(&self) -> bool {
         self.process.as_ref().is_some_and(|process| !process.frozen)

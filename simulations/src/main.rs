@@ -13,5 +13,5 @@ struct Cli {
 }
 
 fn main() -> std::process::ExitCode {
-    command::run(Cli::parse().what, command::Program::Simulations).into()
+    command::run(Cli::parse().what, command::Program::Simulations, None).into()
 }

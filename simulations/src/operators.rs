@@ -150,6 +150,19 @@ impl Operators {
         Some(self.send(world, host, Asked::Other, command))
     }
 
+    /// Sets what operators may set of a node: labels, role and availability, as Docker's NodeSpec.
+    pub fn update_node(
+        &mut self,
+        world: &mut World,
+        host: HostIx,
+        id: NodeId,
+        spec: Value,
+    ) -> Option<CommandNo> {
+        let member = Self::members(world, host).into_iter().find(|member| member.id == id)?;
+        let command = Command::UpdateNode { id, version: member.version, spec };
+        Some(self.send(world, host, Asked::Other, command))
+    }
+
     fn members(world: &World, host: HostIx) -> Vec<MemberView> {
         world.hosts[host.i()]
             .process

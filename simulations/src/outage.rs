@@ -140,11 +140,7 @@ impl Run {
 
     /// Least and most replicas on a host.
     fn spread(&self) -> (usize, usize) {
-        let counts = self
-            .world
-            .hosts
-            .iter()
-            .map(|host| host.engine.containers().filter(|c| c.is_ready()).count());
+        let counts = self.world.hosts.iter().map(crate::host::Host::ready);
         (counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0))
     }
 

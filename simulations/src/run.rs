@@ -2,8 +2,9 @@
 //! has to run exactly once and the cluster has to fall silent.
 
 mod liveness;
+mod suited;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use membership::member::Resources;
 use node::command::{CommandError, Reply};
@@ -13,7 +14,7 @@ use crate::checks::{Checks, Violation};
 use crate::disk::DiskManner;
 use crate::engine::EngineManner;
 use crate::faults::{Mix, Undo, strike};
-use crate::figures::Figures;
+use crate::figures::{Balance, Figures};
 use crate::gossip::Pace;
 use crate::host::HostSpec;
 use crate::links::{HostIx, Quality};
@@ -45,6 +46,8 @@ pub struct RunSpec {
     pub most_replicas: u64,
     pub gossip: Fidelity,
     pub tell: bool,
+    /// Hosts that are not there yet: they start when somebody gives them power.
+    pub absent: BTreeSet<HostIx>,
 }
 
 impl RunSpec {
@@ -67,6 +70,7 @@ impl RunSpec {
             most_replicas: 10,
             gossip: Fidelity::Modelled(Pace::default()),
             tell: false,
+            absent: BTreeSet::new(),
         }
     }
 }
@@ -106,6 +110,13 @@ pub struct Run {
     mix: Option<Mix>,
     undone: bool,
     working: bool,
+    watcher: Option<Box<dyn Watcher>>,
+}
+
+/// Looks at a run once in a virtual second, to draw it or to keep its history. It sees everything and
+/// changes nothing.
+pub trait Watcher: std::fmt::Debug {
+    fn second(&mut self, run: &Run);
 }
 
 /// Between the first host's start and the last one's.
@@ -136,6 +147,7 @@ impl Run {
             mix: None,
             undone: true,
             working: false,
+            watcher: None,
         };
         for n in 0..spec.hosts.len() {
             let off = spec.clocks_off_ms;
@@ -146,7 +158,11 @@ impl Run {
             // The first host is up before the others: somebody has to be there to join.
             let at =
                 if n == 0 { At::ZERO } else { At::ZERO + chance.span(Span::ms(50), BOOT_SPREAD) };
-            run.plan(at, Todo::Boot(ix));
+            if spec.absent.contains(&ix) {
+                run.world.hosts[n].powered = false;
+            } else {
+                run.plan(at, Todo::Boot(ix));
+            }
         }
         run.plan(At(1_000_000), Todo::Second);
         run
@@ -156,6 +172,18 @@ impl Run {
         self.next_todo += 1;
         self.todo.insert(self.next_todo, todo);
         self.world.schedule(at, self.next_todo);
+    }
+
+    /// Lets somebody look at the run from now on.
+    pub fn watch(&mut self, watcher: Box<dyn Watcher>) {
+        self.watcher = Some(watcher);
+    }
+
+    /// Replicas that the first host which can be asked believes are wanted.
+    fn wanted(&self) -> Option<u64> {
+        let acting = self.world.hosts.iter().filter(|host| host.acts());
+        let core = &acting.clone().next()?.process.as_ref()?.core;
+        Some(core.services().iter().map(|service| service.desired).sum())
     }
 
     /// Lets operators do things from now on, or no more.
@@ -217,13 +245,14 @@ impl Run {
         while !self.world.seen.is_empty() {
             for seen in std::mem::take(&mut self.world.seen) {
                 self.checks.see(self.world.now, &seen);
-                self.figures.see(self.world.now, &seen);
-                self.figures.note_gap(self.world.now, &seen, &self.checks.picture);
+                self.figures.see(self.world.now, &seen, &self.checks.picture);
             }
         }
         for replied in std::mem::take(&mut self.world.replies) {
             if let Some(service) = self.operators.hear(&replied) {
-                self.checks.see(self.world.now, &Seen::Removed { service });
+                let removed = Seen::Removed { service };
+                self.checks.see(self.world.now, &removed);
+                self.figures.see(self.world.now, &removed, &self.checks.picture);
             }
             self.answers.insert(replied.command, replied.result);
         }
@@ -240,7 +269,12 @@ impl Run {
             Todo::Boot(host) => self.world.start_process(host),
             Todo::Second => {
                 self.checks.second(self.world.now);
-                self.figures.second(&self.checks.picture);
+                let wanted = self.wanted();
+                self.figures.second(self.world.now, &self.checks.picture, wanted);
+                if let Some(mut watcher) = self.watcher.take() {
+                    watcher.second(self);
+                    self.watcher = Some(watcher);
+                }
                 self.plan(self.world.now + Span::secs(1), Todo::Second);
             }
             Todo::Operator => {
@@ -264,7 +298,7 @@ impl Run {
         let Some(mix) = self.mix.clone() else { return };
         if let Some(kind) = self.faults.pick(&mix.kinds).copied() {
             self.undone = false;
-            self.figures.faults += 1;
+            self.figures.fault(format!("{kind:?}"));
             if let Some((after, undo)) = strike(kind, &mut self.world, &mut self.faults) {
                 self.plan(self.world.now + after, Todo::Undo(undo));
             }
@@ -333,6 +367,8 @@ impl Run {
         self.checks.end(self.world.now);
         self.figures.acknowledged = self.operators.acknowledged;
         self.figures.refused = self.operators.refused;
+        let acting = self.world.hosts.iter().filter(|host| host.acts());
+        self.figures.balance = Balance::of(acting.map(crate::host::Host::ready));
         Outcome {
             seed: self.seed,
             trace: self.world.trace.hex(),

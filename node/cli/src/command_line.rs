@@ -6,7 +6,7 @@ use crate::client::Client;
 use crate::exit::Outcome;
 use crate::output::say;
 use crate::service::{self, ServiceCommand};
-use crate::{conflicts, demo, host, leave, nodes, status, token, up};
+use crate::{conflicts, demo, host, leave, nodes, simulate, status, token, up};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -57,6 +57,9 @@ enum Command {
     /// Look at edits that lost against a concurrent one
     #[command(subcommand)]
     Conflicts(conflicts::ConflictsCommand),
+    /// Play failures in virtual time, with this program's own code, before they happen
+    #[command(subcommand)]
+    Simulate(Box<simulations::command::Simulate>),
     /// Print a shell's completion script
     Completion {
         #[arg(value_enum)]
@@ -78,6 +81,7 @@ pub(crate) async fn run(line: Shoal) -> Outcome {
         Command::Node(command) => nodes::run(&client()?, command).await,
         Command::Service(command) => service::run(&client()?, command).await,
         Command::Conflicts(command) => conflicts::run(&client()?, command).await,
+        Command::Simulate(what) => simulate::run(*what, client).await,
         Command::Completion { shell } => {
             let mut command = Shoal::command();
             let mut script = Vec::new();
@@ -116,6 +120,10 @@ mod tests {
             "shoal service ls -H unix:///x",
             "shoal node update --availability drain --label-add a=b n1",
             "shoal completion bash",
+            "shoal simulate scenarios",
+            "shoal simulate scenario rack-loss --seed 7 --html report.html --twice",
+            "shoal simulate scenario rack-loss --from-cluster --host unix:///x",
+            "shoal simulate run --hosts 10 --replicas 100 --kill 30%",
             "shoal demo",
             "shoal demo --nodes 5 --replicas 20 --keep --runtime process",
         ] {
@@ -136,6 +144,9 @@ mod tests {
             "shoal service rm",
             "shoal node update --availability gone n1",
             "shoal demo --nodes 1",
+            "shoal simulate",
+            "shoal simulate scenario",
+            "shoal simulate scenario rack-loss --speed 0",
             "shoal nonsense",
         ] {
             assert!(!accepts(line), "{line}");

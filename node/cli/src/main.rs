@@ -18,6 +18,7 @@ mod leave;
 mod nodes;
 mod output;
 mod service;
+mod simulate;
 mod status;
 mod token;
 mod up;

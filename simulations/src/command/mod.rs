@@ -3,15 +3,19 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
+mod compare;
 mod membership_alone;
 mod outage;
 mod random;
+mod scenario;
 
 use clap::Subcommand;
 
+use crate::from_cluster::Answers;
 use crate::membership;
 use crate::run::Outcome;
 use crate::time::Span;
+use crate::world::Fidelity;
 
 /// Which program was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +37,7 @@ impl Program {
 }
 
 /// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ended {
     /// What was asked was done, and nothing was found.
     Clean,
@@ -65,16 +69,46 @@ pub enum Simulate {
     Run(outage::RunFlags),
     /// Random clusters, operators and faults, one for each seed; all checks on.
     Random(random::RandomFlags),
+    /// Play a scenario: a cluster, a timeline of failures and commands, and what is expected of it.
+    Scenario(scenario::ScenarioFlags),
+    /// List the named scenarios.
+    Scenarios {
+        /// With what each shows and what to look at.
+        #[arg(long)]
+        full: bool,
+    },
+    /// Compare the figures of two runs: a table, and an exit code that says whether the later is worse.
+    Compare(compare::CompareFlags),
     /// Membership alone, without services: how fast news and crashes are known, and what that costs.
     Membership(membership::Args),
 }
 
-/// Does what the command line asks; it prints what it finds.
-pub fn run(what: Simulate, program: Program) -> Ended {
+impl Simulate {
+    /// Whether a running cluster has to be asked first ([`crate::from_cluster::PATHS`]).
+    pub fn wants_cluster(&self) -> bool {
+        matches!(self, Self::Scenario(flags) if flags.from_cluster)
+    }
+}
+
+/// Does what the command line asks; it prints what it finds. `cluster`: what a running cluster answered, if
+/// it was asked.
+pub fn run(what: Simulate, program: Program, cluster: Option<&Answers>) -> Ended {
     match what {
         Simulate::Run(flags) => outage::run(&flags, program),
         Simulate::Random(flags) => random::run(&flags, program),
+        Simulate::Scenario(flags) => scenario::run(&flags, program, cluster),
+        Simulate::Scenarios { full } => scenario::list(full),
+        Simulate::Compare(flags) => compare::run(&flags),
         Simulate::Membership(args) => membership_alone::run(&args),
+    }
+}
+
+/// Real gossip draws from the operating system; only the simulator's own program puts a seed in its place.
+fn warn_of_real_gossip(gossip: Fidelity, program: Program) {
+    if gossip == Fidelity::Real && program == Program::Shoal {
+        eprintln!(
+            "with real gossip this run cannot be replayed to the byte by `shoal simulate`: for that, use the program `simulations` (cargo run --release -p simulations --)"
+        );
     }
 }
 

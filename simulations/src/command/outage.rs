@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Ended, Program, print_violations, show};
+use super::{Ended, Program, print_violations, show, warn_of_real_gossip};
 use crate::cores;
 use crate::gossip::Pace;
 use crate::outage::{OutageReport, OutageSpec};
@@ -44,6 +44,7 @@ fn percent(text: &str) -> Result<u32, String> {
 pub(super) fn run(flags: &RunFlags, program: Program) -> Ended {
     let gossip =
         if flags.gossip == "real" { Fidelity::Real } else { Fidelity::Modelled(Pace::default()) };
+    warn_of_real_gossip(gossip, program);
     let spec = OutageSpec {
         seed: flags.seed,
         hosts: flags.hosts,

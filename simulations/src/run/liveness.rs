@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use membership::id::{NodeId, ServiceId};
+use membership::id::ServiceId;
 use membership::member::MemberState;
 use node::slot::{Place, Slot};
 use node::spec::{Mode, ServiceSpec};
@@ -11,7 +11,7 @@ use node::spec::{Mode, ServiceSpec};
 use super::Run;
 use crate::links::HostIx;
 use crate::seen::Seen;
-use crate::time::Span;
+use crate::time::{At, Span};
 use crate::world::tell::{ShortPlace, ShortTask};
 
 /// How long the cluster has to bring everything up after healing. Restart delays of up to a minute and
@@ -71,14 +71,18 @@ impl Run {
     /// Every wanted slot is ready exactly once, and nothing else runs; in words where not.
     pub fn whole(&self) -> Result<(), String> {
         let mut places: BTreeSet<Place> = BTreeSet::new();
-        let nodes: Vec<NodeId> =
-            self.world.hosts.iter().filter(|host| host.acts()).map(|host| host.id).collect();
-        for (service, (desired, mode, _)) in self.agreed()? {
+        // Services that want more than there is room for: what runs of them is nobody's mistake.
+        let mut short_of_room: BTreeSet<ServiceId> = BTreeSet::new();
+        for (service, (desired, mode, spec)) in self.agreed()? {
+            let suited = self.suited(&spec);
             match mode {
                 Mode::Global => {
                     places.extend(
-                        nodes.iter().map(|node| Place { service, slot: Slot::Node(*node) }),
+                        suited.nodes.iter().map(|node| Place { service, slot: Slot::Node(*node) }),
                     );
+                }
+                Mode::Replicated if suited.room < desired => {
+                    short_of_room.insert(service);
                 }
                 Mode::Replicated => {
                     let slots = 1..=u32::try_from(desired).unwrap_or(u32::MAX);
@@ -94,7 +98,8 @@ impl Run {
             }
         }
         for (task, found) in &picture.tasks {
-            if found.running && !(found.ready && places.contains(&found.place)) {
+            let wanted = found.ready && places.contains(&found.place);
+            if found.running && !wanted && !short_of_room.contains(&found.place.service) {
                 return Err(format!(
                     "{} of {} runs on {} and should not",
                     ShortTask(*task),
@@ -113,7 +118,7 @@ impl Run {
         for (service, (desired, mode, spec)) in self.agreed()? {
             // What failed on a node is kept from it for up to an hour, and may lie unevenly that long.
             let failed = BAD_IMAGES.iter().any(|image| spec.contains(image));
-            if mode == Mode::Global || desired == 0 || failed {
+            if mode == Mode::Global || desired == 0 || failed || !self.suited(&spec).alike {
                 continue;
             }
             let counts: Vec<usize> = hosts
@@ -190,7 +195,9 @@ impl Run {
                 return;
             }
         }
-        let rests = |run: &Self| run.world.now.since(run.figures.last_action) >= REST;
+        // Where replicas need not lie evenly, nothing but time tells that evening out has ended.
+        let whole_at = if self.all_alike() { At::ZERO } else { self.world.now };
+        let rests = |run: &Self| run.world.now.since(run.figures.last_action.max(whole_at)) >= REST;
         let rest = self.until_true(REST_LIMIT, |run| rests(run) && run.even().is_ok());
         let at = self.world.now;
         if rest.is_none() {

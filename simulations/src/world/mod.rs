@@ -7,7 +7,10 @@
 pub mod net;
 pub mod process;
 pub mod tell;
+mod traffic;
 pub mod trouble;
+
+pub use traffic::{Sent, Traffic};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -133,16 +136,6 @@ pub struct StartArgs {
 
 /// Makes cores; tests hand in other ones.
 pub type Maker = Box<dyn Fn(StartArgs) -> (Box<dyn Core>, Vec<node::io::Effect>)>;
-
-/// Messages and bytes that left hosts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    pub messages: u64,
-    pub bytes: u64,
-    pub gossip_messages: u64,
-    pub gossip_bytes: u64,
-    pub probe_bytes: u64,
-}
 
 /// The streams of chance that the world itself draws from.
 #[derive(Debug)]
@@ -372,8 +365,7 @@ impl World {
 
     fn carry(&mut self, out: GossipOut) {
         for Outgoing { from, to, bytes, payload } in out.sends {
-            self.traffic.gossip_messages += 1;
-            self.traffic.gossip_bytes += bytes as u64 + net::PACKET_BYTES;
+            self.traffic.gossiped(bytes as u64 + net::PACKET_BYTES);
             self.trace.note(self.now, false, format_args!("g{from}{to}{bytes}"));
             if let Some(after) = self.links.stream(from, to, &mut self.chances.links) {
                 self.later(after, Event::Gossip { from, to, payload });

@@ -89,21 +89,10 @@ impl World {
 
     fn transmit(&mut self, from: HostIx, to: HostIx, conn: ConnId, message: Message) {
         let cell = membership::id::CellId(0);
-        let probe = matches!(
-            message,
-            Message::Ping { .. }
-                | Message::Ack { .. }
-                | Message::PingFor { .. }
-                | Message::IndirectAck { .. }
-        );
         let envelope = Envelope { cell, message };
         let Ok(bytes) = wire::encode(&envelope) else { return };
         let message = Box::new(envelope.message);
-        self.traffic.messages += 1;
-        self.traffic.bytes += bytes.len() as u64 + PACKET_BYTES;
-        if probe {
-            self.traffic.probe_bytes += bytes.len() as u64 + PACKET_BYTES;
-        }
+        self.traffic.sent(&message, bytes.len() as u64 + PACKET_BYTES);
         self.trace.note(
             self.now,
             false,

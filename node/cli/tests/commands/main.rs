@@ -9,6 +9,7 @@ mod cluster;
 mod demo;
 mod run;
 mod services;
+mod simulate;
 
 #[cfg(feature = "docker-cli")]
 mod same_as_docker;
