@@ -79,12 +79,19 @@ pub enum Effect {
     },
     /// Into this node's chitchat key space.
     Publish(SignedFact),
-    /// Put these on disk, all or nothing, replacing what is there under the same keys. The core merges
-    /// them, and lets anybody hear of them, only when [`Input::Persisted`] says that they are there.
+    /// Put these on disk, all or nothing, replacing what is there under the same keys. It is a barrier for
+    /// these records and for nothing else: the driver goes on with the effects behind it at once. It is the
+    /// core that merges them, tells peers of them and answers commands about them only when
+    /// [`Input::Persisted`] says that they are there; the simulator checks that it does. One is under way
+    /// at a time.
     Persist {
         id: PersistId,
         records: Vec<Record>,
     },
+    /// Delete these from the disk, each only if it is this very record that is there: something new may
+    /// have been written under its key since. Nobody waits for it; what a crash leaves is loaded and
+    /// forgotten again.
+    Forget(Vec<Record>),
     /// Stay connected to these; forget others.
     Peers(BTreeMap<NodeId, SocketAddr>),
     /// Refuse connections from these: they were removed from the cluster.

@@ -13,7 +13,7 @@ use membership::id::{CellId, ClusterId, Incarnation, NodeId, ServiceId};
 use membership::member::{EngineState, Health, Profile};
 use membership::message::Message;
 use membership::record::Record;
-use membership::time::{Instant, Millis, Now};
+use membership::time::{Instant, Millis, Now, Wall};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -65,6 +65,8 @@ pub struct Node {
     pub(crate) settling: Settling,
     pub(crate) takeovers: Takeovers,
     pub(crate) stewarding: BTreeMap<ServiceId, rollout::Memory>,
+    /// When each other member was alive last, as far as this process has seen.
+    pub(crate) reached: BTreeMap<NodeId, Wall>,
     /// A new incarnation was asked for and has not come yet.
     pub(crate) raising: bool,
     /// Whether operators were told that takeovers are held back.
@@ -134,6 +136,7 @@ impl Node {
             settling: Settling::at_start(now.at, start.settings.settle),
             takeovers: Takeovers::default(),
             stewarding: BTreeMap::new(),
+            reached: BTreeMap::new(),
             raising: false,
             held_back: false,
             connected: BTreeSet::new(),
@@ -519,7 +522,7 @@ impl Node {
         }
         if now.at >= self.timers.housekeeping {
             self.timers.housekeeping = now.at + HOUSEKEEPING;
-            self.view.registers.expire(now.wall);
+            self.forget_tombstones(now);
             self.local.forget_gone(now.at);
             self.ensure_admitted(now);
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use membership::id::{NodeId, ServiceId};
+use membership::member::MemberState;
 use membership::message::Message;
 use membership::record::{Key, Kind, Record};
 use membership::time::Now;
@@ -231,6 +232,38 @@ impl Node {
         };
         let name = after.or(before.as_ref()).map(|s| s.name().to_owned()).unwrap_or_default();
         self.out.push(Effect::Notice(Notice::Service { id, name, what }));
+    }
+
+    /// Forgets the tombstones that every member is known to hold (`membership`'s rule), here and on the disk.
+    ///
+    /// A member that is alive is believed to hold what it last said; of one that is down or unstable
+    /// nothing is known since it was alive last. Who has left or was removed is not waited for.
+    pub(crate) fn forget_tombstones(&mut self, now: Now) {
+        if self.view.is_shared() {
+            return;
+        }
+        self.view.registers.expire(now.wall);
+        let others = self.view.members.iter().filter(|(id, k)| *id != self.me && k.belongs());
+        let mut heard = Vec::new();
+        for (id, known) in others {
+            let reached = matches!(known.state, MemberState::Alive | MemberState::Draining);
+            if reached {
+                self.reached.insert(id, now.wall);
+            }
+            // What others tell of one that this process never reached may be from any time.
+            let at = self.reached.get(&id).copied().unwrap_or_default();
+            heard.push((known.health.as_ref().map(|h| h.root).unwrap_or_default(), at));
+        }
+        if self.view.registers.waiting_to_be_forgotten() == 0
+            || self.settling.on()
+            || self.writes.busy()
+        {
+            return;
+        }
+        let forgotten = self.view.registers.collect_garbage(now.wall, heard);
+        if !forgotten.is_empty() {
+            self.out.push(Effect::Forget(forgotten));
+        }
     }
 
     /// Writes this node's admission where it is missing or says another name or address.

@@ -85,7 +85,8 @@ impl View {
         settings: &Settings,
         now: Now,
     ) -> Self {
-        let registers = Registers::load(cell, records);
+        let mut registers = Registers::load(cell, records);
+        registers.expire(now.wall);
         let mut members = Members::new(whose, settings.engine_grace);
         if let Some(me) = whose {
             members.entry(me, now);

@@ -87,6 +87,15 @@ impl Disk {
         Ok(())
     }
 
+    /// Deletes records, each only if it is this very one that is there.
+    pub fn forget(&mut self, records: &[Record]) {
+        for record in records {
+            if self.content.records.get(&record.key) == Some(record) {
+                self.content.records.remove(&record.key);
+            }
+        }
+    }
+
     /// Draws the next incarnation and keeps it. A driver that cannot persist it must not start, so a
     /// full disk still has the reserved page for it here, as the daemon's store has.
     pub fn next_incarnation(&mut self) -> Incarnation {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use membership::id::{NodeId, ServiceId, TaskId};
 use membership::member::MemberState;
+use node::Settings;
 use node::command::{CommandError, Reply};
 use node::slot::Slot;
 use node::views::{MemberView, TaskView};
@@ -38,7 +39,12 @@ impl Script {
     }
 
     pub fn with(spec: &RunSpec) -> Self {
-        let mut script = Self { run: Run::new(spec, cores::real(cores::settings())) };
+        Self::with_settings(spec, cores::settings())
+    }
+
+    /// As [`Self::with`], of nodes with other settings.
+    pub fn with_settings(spec: &RunSpec, settings: Settings) -> Self {
+        let mut script = Self { run: Run::new(spec, cores::real(settings)) };
         let hosts = spec.hosts.len();
         script.wait("all see all alive", 20, |script| {
             (0..hosts).all(|n| {

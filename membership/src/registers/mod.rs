@@ -13,7 +13,7 @@ mod check;
 mod conflict;
 mod tombstones;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use buckets::BUCKETS;
 use buckets::Buckets;
@@ -62,11 +62,19 @@ pub struct Registers {
     buckets: Buckets,
     /// Tombstones stamped before this are not counted in the root.
     horizon: Wall,
+    /// Where such tombstones stand.
+    old: BTreeSet<Key>,
 }
 
 impl Registers {
     pub fn new(cell: CellId) -> Self {
-        Self { cell, entries: BTreeMap::new(), buckets: Buckets::default(), horizon: Wall(0) }
+        Self {
+            cell,
+            entries: BTreeMap::new(),
+            buckets: Buckets::default(),
+            horizon: Wall(0),
+            old: BTreeSet::new(),
+        }
     }
 
     /// The registers as they were on disk. Conflicts between them were found when they were merged the
@@ -151,8 +159,13 @@ impl Registers {
 
     fn put(&mut self, entry: Entry) {
         let key = entry.record.key;
-        let counted = !self.is_expired(&entry.record);
-        self.buckets.set(key, counted.then_some(entry.digest));
+        if self.is_expired(&entry.record) {
+            self.buckets.set(key, None);
+            self.old.insert(key);
+        } else {
+            self.buckets.set(key, Some(entry.digest));
+            self.old.remove(&key);
+        }
         self.entries.insert(key, entry);
     }
 

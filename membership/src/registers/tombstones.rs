@@ -24,21 +24,40 @@ impl Registers {
         record.is_tombstone() && record.stamp.ms < self.horizon.0
     }
 
-    /// Stops counting tombstones older than [`TOMBSTONE_AGE`] in the root. To be called every minute or so;
-    /// cheap except once an hour.
+    /// Stops counting tombstones older than [`TOMBSTONE_AGE`] in the root, and counts them again where the
+    /// clock was set back by more than an hour: what one wrong clock calls old is young to all others. To be
+    /// called every minute or so; cheap except once an hour.
     pub fn expire(&mut self, wall: Wall) {
         let horizon = Wall(wall.0.saturating_sub(TOMBSTONE_AGE.0) / STEP_MS * STEP_MS);
-        if horizon <= self.horizon {
+        let jitter = horizon < self.horizon && self.horizon.0 - horizon.0 <= STEP_MS;
+        if horizon == self.horizon || jitter {
             return;
         }
         self.horizon = horizon;
-        for key in self.expired() {
-            self.buckets.set(key, None);
+        let tombstones: Vec<(Key, Digest)> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.record.is_tombstone())
+            .map(|(key, entry)| (*key, entry.digest))
+            .collect();
+        for (key, digest) in tombstones {
+            let old = self.get(&key).is_some_and(|record| self.is_expired(record));
+            self.buckets.set(key, (!old).then_some(digest));
+            if old {
+                self.old.insert(key);
+            } else {
+                self.old.remove(&key);
+            }
         }
     }
 
+    /// How many tombstones wait to be forgotten.
+    pub fn waiting_to_be_forgotten(&self) -> usize {
+        self.old.len()
+    }
+
     /// Forgets the tombstones that are older than [`TOMBSTONE_AGE`] and that every member is known to
-    /// have, and returns their keys, for the caller to delete from disk.
+    /// have, and returns them, for the caller to delete from disk.
     ///
     /// `heard` has one entry for each other member that has not left, down ones included: the root it
     /// last published, and when that was last known to be true (now, for a member that is alive; the time
@@ -47,7 +66,7 @@ impl Registers {
         &mut self,
         wall: Wall,
         heard: impl IntoIterator<Item = (Digest, Wall)>,
-    ) -> Vec<Key> {
+    ) -> Vec<Record> {
         self.expire(wall);
         let mut agreed_at = wall;
         for (root, at) in heard {
@@ -56,19 +75,21 @@ impl Registers {
             }
             agreed_at = agreed_at.min(at);
         }
-        let mut gone = self.expired();
-        gone.retain(|key| {
-            self.get(key).is_some_and(|r| agreed_at.since(Wall(r.stamp.ms)) > TOMBSTONE_AGE)
-        });
-        for key in &gone {
-            self.entries.remove(key);
-            self.buckets.remove(key);
+        let forgotten: Vec<Key> = self
+            .old
+            .iter()
+            .filter(|key| {
+                self.get(key).is_some_and(|r| agreed_at.since(Wall(r.stamp.ms)) > TOMBSTONE_AGE)
+            })
+            .copied()
+            .collect();
+        let mut gone = Vec::with_capacity(forgotten.len());
+        for key in forgotten {
+            self.old.remove(&key);
+            self.buckets.remove(&key);
+            gone.extend(self.entries.remove(&key).map(|entry| entry.record));
         }
         gone
-    }
-
-    fn expired(&self) -> Vec<Key> {
-        self.iter().filter(|record| self.is_expired(record)).map(|record| record.key).collect()
     }
 }
 
@@ -97,6 +118,10 @@ mod tests {
         (registers, written)
     }
 
+    fn keys(records: Vec<Record>) -> Vec<Key> {
+        records.into_iter().map(|record| record.key).collect()
+    }
+
     fn later(ms: u64) -> Wall {
         Wall(START.0 + ms)
     }
@@ -111,7 +136,7 @@ mod tests {
         assert!(registers.collect_garbage(now, [(Digest(0), now), early]).is_empty());
         // So may one whose root differs.
         assert!(registers.collect_garbage(now, [(Digest(9), now)]).is_empty());
-        assert_eq!(registers.collect_garbage(now, [(Digest(0), now)]), vec![KEY]);
+        assert_eq!(keys(registers.collect_garbage(now, [(Digest(0), now)])), [KEY]);
         assert!(registers.is_empty());
     }
 
@@ -121,9 +146,37 @@ mod tests {
         let mut other = one.clone();
         let now = later(DAY + STEP_MS);
         one.expire(now);
-        assert_eq!(other.collect_garbage(now, []), vec![KEY]);
+        assert_eq!(keys(other.collect_garbage(now, [])), [KEY]);
         assert_eq!(one.root(), other.root());
         assert_ne!(one.len(), other.len());
+    }
+
+    #[test]
+    fn a_clock_that_was_days_ahead_for_a_while_makes_nothing_old() {
+        let (mut registers, _) = removed();
+        let root = registers.root();
+        registers.expire(later(3 * DAY));
+        assert_eq!((registers.root(), registers.waiting_to_be_forgotten()), (Digest(0), 1));
+        registers.expire(later(5_000));
+        assert_eq!((registers.root(), registers.waiting_to_be_forgotten()), (root, 0));
+        // Seconds to and fro at the full hour are no such thing.
+        let hour = later(DAY + STEP_MS - START.0 % STEP_MS);
+        registers.expire(hour);
+        assert_eq!(registers.root(), Digest(0));
+        registers.expire(Wall(hour.0 - 1_000));
+        assert_eq!(registers.root(), Digest(0));
+    }
+
+    #[test]
+    fn what_is_written_again_over_an_old_tombstone_counts_again() {
+        let (mut registers, _) = removed();
+        let now = later(DAY + STEP_MS);
+        registers.expire(now);
+        let mut clock = Clock::default();
+        let again = registers.draft(KEY, Some(vec![2]), NodeId(1), &mut clock, now);
+        registers.merge(again.unwrap().unwrap());
+        assert_ne!(registers.root(), Digest(0));
+        assert!(registers.collect_garbage(now, []).is_empty());
     }
 
     #[test]

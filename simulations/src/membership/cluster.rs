@@ -369,6 +369,7 @@ impl Cluster {
                 | Effect::Refuse(_)
                 | Effect::Reply { .. }
                 | Effect::Notice(_)
+                | Effect::Forget(_)
                 | Effect::Exit => {}
             }
         }

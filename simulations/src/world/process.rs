@@ -363,6 +363,7 @@ impl World {
                         self.begin_write(ix);
                     }
                 }
+                Effect::Forget(records) => self.hosts[ix.i()].disk.forget(&records),
                 Effect::Peers(peers) => {
                     process.wants = peers;
                     self.plan_dials(ix, Span::ms(1));

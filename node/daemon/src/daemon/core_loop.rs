@@ -227,6 +227,15 @@ impl CoreLoop {
                         let _ = answer.send(FromStore::Persisted(id, result)).await;
                     });
                 }
+                Effect::Forget(records) => {
+                    let store = Arc::clone(&self.store);
+                    tokio::spawn(async move {
+                        // What stays on the disk is forgotten again after the next start.
+                        if let Err(error) = store.forget(records).await {
+                            warn!(%error, "tombstones could not be deleted from the disk");
+                        }
+                    });
+                }
                 Effect::Peers(peers) => self.gossip.set_peers(peers),
                 Effect::Refuse(nodes) => self.gossip.set_refused(nodes.into_iter().collect()),
                 Effect::Runtime { id, action } => {

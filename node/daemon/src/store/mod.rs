@@ -93,6 +93,16 @@ impl Store {
         self.write(writer::Change::Records(rows)).await.map(drop)
     }
 
+    /// Deletes records, each only if it is this very one that is stored under its key: forgetting what was
+    /// removed long ago must not take what was written under the same key meanwhile.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn forget(&self, records: Vec<Record>) -> Result<(), WriteError> {
+        let rows = records.iter().map(format::record_row).collect::<Result<Vec<_>, _>>()?;
+        self.write(writer::Change::Forget(rows)).await.map(drop)
+    }
+
     /// A number that this node has never used as its incarnation and never will again: greater than
     /// the last one and than the wall clock, so that a disk restored from a backup repeats none. It is
     /// on the disk before it is returned.

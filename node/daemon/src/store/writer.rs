@@ -24,6 +24,8 @@ type Reply<T> = oneshot::Sender<Result<T, WriteError>>;
 #[derive(Debug)]
 pub(super) enum Change {
     Records(Vec<Row>),
+    /// Deletes what is exactly so under its key.
+    Forget(Vec<Row>),
     Meta(String, Vec<u8>),
     DrawIncarnation(Wall),
 }
@@ -47,7 +49,7 @@ pub(super) enum Request {
 impl Change {
     fn bytes(&self) -> usize {
         match self {
-            Self::Records(rows) => rows.iter().map(|r| r.value.len()).sum(),
+            Self::Records(rows) | Self::Forget(rows) => rows.iter().map(|r| r.value.len()).sum(),
             Self::Meta(_, value) => value.len(),
             Self::DrawIncarnation(_) => 0,
         }
@@ -149,6 +151,16 @@ fn commit(database: &Database, group: &[(Change, Reply<u64>)]) -> Result<Vec<u64
                 Change::Records(rows) => {
                     for row in rows {
                         records.insert(row.key.as_slice(), row.value.as_slice())?;
+                    }
+                }
+                Change::Forget(rows) => {
+                    for Row { key, value } in rows {
+                        let same = records
+                            .get(key.as_slice())?
+                            .is_some_and(|held| held.value() == value.as_slice());
+                        if same {
+                            records.remove(key.as_slice())?;
+                        }
                     }
                 }
                 Change::Meta(name, value) => {

@@ -31,6 +31,21 @@ async fn a_tombstone_is_kept_as_one() {
 }
 
 #[tokio::test]
+async fn what_is_forgotten_is_gone_and_what_was_written_meanwhile_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let gone = |id| Record { body: None, ..record(id, b"") };
+    {
+        let store = Store::open(dir.path()).unwrap();
+        store.put(vec![gone(1), gone(2), record(3, b"c")]).await.unwrap();
+        // The second was written again after the core had forgotten its tombstone.
+        store.put(vec![record(2, b"new")]).await.unwrap();
+        store.forget(vec![gone(1), gone(2), gone(3), gone(4)]).await.unwrap();
+    }
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(stored(&store).await, [(2, b"new".to_vec()), (3, b"c".to_vec())]);
+}
+
+#[tokio::test]
 async fn an_incarnation_is_never_drawn_twice() {
     let dir = tempfile::tempdir().unwrap();
     let backup = tempfile::tempdir().unwrap();
