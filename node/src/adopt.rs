@@ -167,6 +167,7 @@ impl Local {
     fn adopt(&mut self, place: Place, found: &Found, service: &Service, now: Now) {
         let Some(mut recipe) = Recipe::of(service) else { return };
         recipe.template = found.template;
+        self.names.insert(service.id, service.name().to_owned());
         self.hold(place, found.epoch, now.at, None);
         let run = Run {
             status: status_of(found, TaskState::Starting, "adopted", now),

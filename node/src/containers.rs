@@ -4,7 +4,9 @@
 //! Everything here is level-triggered: a [`Found`] is the whole present state of one container, and
 //! hearing it twice changes nothing. The slow resync (`List`) passes through the same code as events.
 
-use membership::id::TaskId;
+use std::collections::BTreeSet;
+
+use membership::id::{ServiceId, TaskId};
 use membership::time::{Instant, Millis, Now};
 
 use crate::held::{Leaving, Run, Stage};
@@ -26,7 +28,7 @@ const GONE_MEMORY: Millis = Millis(120_000);
 pub(crate) const NO_RESTART: Restart =
     Restart { condition: RestartCondition::Never, delay: None, max_attempts: 0, window: None };
 
-fn restart_of(services: &Services, place: Place) -> Restart {
+pub(crate) fn restart_of(services: &Services, place: Place) -> Restart {
     services.get(place.service).and_then(Service::active).map_or(NO_RESTART, |spec| spec.restart)
 }
 
@@ -46,6 +48,17 @@ impl Local {
             }
             (Doing::Start(place, task), ActionResult::StartFailed { why, message }) => {
                 self.start_failed(place, task, why, &message, services, now);
+            }
+            (Doing::Prepare(place, task), ActionResult::Prepared) => {
+                self.prepared(place, task, id);
+            }
+            (Doing::Prepare(place, task), ActionResult::StartFailed { why, message }) => {
+                self.prepare_failed(place, task, why, message, services, now);
+            }
+            (Doing::Prepare(place, task), other) => {
+                let text = format!("the runtime answered a fetch with {other:?}");
+                let why = StartFailure::EngineUnavailable;
+                self.prepare_failed(place, task, why, text, services, now);
             }
             (Doing::Stop(task), ActionResult::Stopped) => self.stopped(task, now.at),
             (Doing::Stop(task), ActionResult::StopFailed { .. }) => self.stop_failed(task, now.at),
@@ -178,7 +191,7 @@ impl Local {
         }
         let ready = health != ContainerHealth::Starting;
         let Some(run) = self.run_mut(place, found.task) else { return };
-        if matches!(run.stage, Stage::Starting(_) | Stage::Queued) {
+        if run.is_ahead() || matches!(run.stage, Stage::Starting(_)) {
             run.since = now.at;
             run.running_since = Some(now.at);
         }
@@ -268,7 +281,7 @@ impl Local {
         }
         let Some(place) = self.place_of(task) else { return };
         if let Some(run) = self.run_mut(place, task) {
-            if matches!(run.stage, Stage::Queued | Stage::Starting(_)) {
+            if run.is_ahead() || matches!(run.stage, Stage::Starting(_)) {
                 return;
             }
             run.status.container = None;
@@ -285,6 +298,10 @@ impl Local {
     /// Forgets tasks that have been gone for so long that no late answer can speak of them.
     pub(crate) fn forget_gone(&mut self, at: Instant) {
         self.gone.retain(|_, since| at.since(*since) < GONE_MEMORY);
+        let held = self.held.keys().map(|place| place.service);
+        let leaving = self.leaving.values().map(|leaving| leaving.place.service);
+        let spoken_of: BTreeSet<ServiceId> = held.chain(leaving).collect();
+        self.names.retain(|service, _| spoken_of.contains(service));
     }
 
     /// Attempts that neither start nor turn healthy in time count as failed.

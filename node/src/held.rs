@@ -11,6 +11,10 @@ use crate::start::Recipe;
 /// How far one attempt has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
+    /// The runtime was told to fetch what it needs. Its predecessor runs on meanwhile.
+    Preparing(ActionId),
+    /// What it needs is here: its predecessor may be stopped.
+    Prepared,
     /// Waits for its turn: only so many containers are started at once.
     Queued,
     /// The runtime was told to start it.
@@ -42,6 +46,11 @@ impl Run {
         self.stage == Stage::Ready
     }
 
+    /// No container was ordered for it yet.
+    pub(crate) fn is_ahead(&self) -> bool {
+        matches!(self.stage, Stage::Preparing(_) | Stage::Prepared | Stage::Queued)
+    }
+
     pub(crate) fn set(&mut self, state: TaskState, message: &str, wall: Wall) {
         if self.status.state != state {
             self.status.since = wall;
@@ -57,7 +66,8 @@ pub(crate) struct Held {
     pub epoch: Epoch,
     /// The present attempt; `None` while a restart delay runs or its predecessor is being stopped.
     pub run: Option<Run>,
-    /// The attempt that replaces `run` once it is ready (start-first updates).
+    /// The attempt that replaces `run`: once it is ready (start-first updates), or once what it needs is
+    /// on this host (stop-first).
     pub next: Option<Run>,
     /// The attempt that must be gone before another may start (stop-first updates, host ports).
     pub waits_for: Option<TaskId>,
@@ -110,7 +120,7 @@ impl Held {
 
     /// Something was started for it, or its work is done: what is found beside that is one too many.
     pub(crate) fn is_taken(&self) -> bool {
-        self.outcome.is_some() || self.run.as_ref().is_some_and(|run| run.stage != Stage::Queued)
+        self.outcome.is_some() || self.run.as_ref().is_some_and(|run| !run.is_ahead())
     }
 
     pub(crate) fn is_ready(&self) -> bool {

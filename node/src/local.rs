@@ -23,6 +23,7 @@ use crate::start::{Recipe, Starter, start_task};
 /// What an action in flight is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Doing {
+    Prepare(Place, TaskId),
     Start(Place, TaskId),
     Stop(TaskId),
     /// What an ended task left behind is removed; nobody waits for it.
@@ -61,6 +62,8 @@ pub(crate) struct Local {
     pub(crate) gone: BTreeMap<TaskId, Instant>,
     pub(crate) doing: BTreeMap<ActionId, Doing>,
     pub(crate) engine_ok: bool,
+    /// What the services of the tasks here are called: a removed one is still spoken of for a while.
+    pub(crate) names: BTreeMap<ServiceId, String>,
     /// What the engine was heard to say may be older than this: until it has listed everything anew,
     /// nothing that serves is stopped for it.
     pub(crate) look_since: Option<Instant>,
@@ -83,6 +86,7 @@ impl Local {
             gone: BTreeMap::new(),
             doing: BTreeMap::new(),
             engine_ok: true,
+            names: BTreeMap::new(),
             look_since: None,
             changed: BTreeSet::new(),
             changes: Vec::new(),
@@ -141,13 +145,13 @@ impl Local {
 
     /// Sends a run on its way out, whatever stage it is in.
     pub(crate) fn stop_run(&mut self, place: Place, run: Run, now: Now, why: &str, grace: Millis) {
+        let (ahead, starting) = (run.is_ahead(), matches!(run.stage, Stage::Starting(_)));
         let mut status = run.status;
         status.state = TaskState::Shutdown;
         status.since = now.wall;
         status.message = short_text(why);
         self.log(place, &status);
-        let starting = matches!(run.stage, Stage::Starting(_));
-        if run.stage == Stage::Queued {
+        if ahead {
             return;
         }
         self.send_out(Leaving { starting, ..Leaving::new(place, status, grace, now.at) }, now.at);
@@ -198,6 +202,7 @@ impl Local {
         next: bool,
     ) {
         let Some(recipe) = Recipe::of(service) else { return };
+        self.names.insert(service.id, service.name().to_owned());
         let Some(held) = self.held.get_mut(&place) else { return };
         let status = TaskStatus {
             id: TaskId(rng.random()),
@@ -240,6 +245,7 @@ impl Local {
             .held
             .iter()
             .filter(|(place, _)| !undecided.contains(place))
+            .filter(|(_, held)| held.waits_for.is_none())
             .flat_map(|(place, held)| held.runs().map(|run| (*place, run)))
             .filter(|(_, run)| run.stage == Stage::Queued)
             .map(|(place, run)| (place, run.id()))

@@ -25,7 +25,7 @@ use crate::runtime::RuntimeEvent;
 use crate::settings::Settings;
 use crate::settle::Settling;
 use crate::start::Starter;
-use crate::takeover::Takeovers;
+use crate::takeover::{BRAKE_WINDOW, Takeovers, braked};
 use crate::view::View;
 use crate::writes::Writes;
 
@@ -69,8 +69,8 @@ pub struct Node {
     pub(crate) reached: BTreeMap<NodeId, Wall>,
     /// A new incarnation was asked for and has not come yet.
     pub(crate) raising: bool,
-    /// Whether operators were told that takeovers are held back.
-    pub(crate) held_back: bool,
+    /// Why takeovers are held back, as operators were told.
+    pub(crate) held_back: Option<String>,
     pub(crate) connected: BTreeSet<NodeId>,
     pub(crate) profile: Profile,
     pub(crate) engine: EngineState,
@@ -138,7 +138,7 @@ impl Node {
             stewarding: BTreeMap::new(),
             reached: BTreeMap::new(),
             raising: false,
-            held_back: false,
+            held_back: None,
             connected: BTreeSet::new(),
             profile: start.profile,
             engine: EngineState::Ok,
@@ -333,12 +333,10 @@ impl Node {
             self.out.push(Effect::Runtime { id, action });
         }
         for change in std::mem::take(&mut self.local.changes) {
-            let service_name = self
-                .view
-                .services
-                .get(change.place.service)
-                .map(|s| s.name().to_owned())
-                .unwrap_or_default();
+            let id = change.place.service;
+            let named = self.view.services.get(id).map(|s| s.name().to_owned());
+            let service_name =
+                named.or_else(|| self.local.names.get(&id).cloned()).unwrap_or_default();
             self.out.push(Effect::Notice(Notice::Task {
                 service: change.place.service,
                 service_name,
@@ -370,27 +368,30 @@ impl Node {
         }
     }
 
-    /// Tells when takeovers are held back, and when they are not any more.
+    /// Tells when takeovers are held back, and why, and when they are not any more.
     fn notice_holding_back(&mut self, now: Now) {
-        let doubts = self.detector.holds_back(now.at);
-        let on = doubts || self.settling.on();
-        if on == self.held_back {
+        let held_back = if self.detector.holds_back(now.at) {
+            let at_most = self.settings.timing.self_suspect_hold;
+            Some(("it cannot reach most of the others and doubts itself".to_owned(), at_most))
+        } else if self.settling.on() {
+            let reason = "it asks its peers what they run before it takes anything over";
+            Some((reason.to_owned(), self.settings.settle))
+        } else if self.view.losses.any(now.at) {
+            let members = self.view.members.quorum().1;
+            let spread = self.view.losses.brake(members, now.at);
+            spread.map(|spread| (braked(members, spread), BRAKE_WINDOW))
+        } else {
+            None
+        };
+        let reason = held_back.as_ref().map(|(reason, _)| reason);
+        if reason == self.held_back.as_ref() {
             return;
         }
-        self.held_back = on;
-        let (reason, at_most) = if doubts {
-            (
-                "it cannot reach most of the others and doubts itself",
-                self.settings.timing.self_suspect_hold,
-            )
-        } else {
-            ("it asks its peers what they run before it takes anything over", self.settings.settle)
-        };
-        self.out.push(Effect::Notice(Notice::HoldingBack {
-            on,
-            reason: reason.to_owned(),
-            at_most,
-        }));
+        let before = std::mem::replace(&mut self.held_back, reason.cloned());
+        let on = held_back.is_some();
+        let (reason, at_most) =
+            held_back.unwrap_or_else(|| (before.unwrap_or_default(), Millis::ZERO));
+        self.out.push(Effect::Notice(Notice::HoldingBack { on, reason, at_most }));
         self.look_at_all();
     }
 

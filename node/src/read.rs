@@ -220,6 +220,7 @@ impl Node {
             profile: known.profile.clone(),
             health: known.health.clone(),
             name: known.settings.name.clone().unwrap_or_else(|| known.name()),
+            given_name: known.settings.name.clone(),
             addr: known.addr().map(|a| a.to_string()).unwrap_or_default(),
             role: known.settings.role.clone(),
             availability: known.settings.availability,

@@ -12,6 +12,7 @@ use membership::member::MemberState;
 use membership::time::{Instant, Millis, Now};
 use placement::{misplaced, plan};
 
+use crate::held::{Run, Stage};
 use crate::hosts::request;
 use crate::node::Node;
 use crate::services::Service;
@@ -192,6 +193,13 @@ impl Node {
             self.replace_outdated(place, service, spec, permitted, now);
             return;
         }
+        if let Some(next) = held.next.take_if(|next| next.recipe.template == spec.template) {
+            // The old task ended by itself while its successor was being made.
+            let stage = if next.is_ahead() { Stage::Queued } else { next.stage };
+            held.run = Some(Run { stage, ..next });
+            self.local.changed.insert(place.service);
+            return;
+        }
         if held.last.as_ref().is_some_and(|last| last.template != spec.template) {
             // `last` stays until there is a new attempt: without either the slot would have no claim, its
             // steward would count it as done, and somebody else would take it.
@@ -242,50 +250,5 @@ impl Node {
         self.local.release(place, now, why, spec.stop_grace);
         self.dirty.insert(place.service);
         true
-    }
-
-    /// Rolling update of one slot: stop-first, or start-first beside the old task.
-    fn replace_outdated(
-        &mut self,
-        place: Place,
-        service: &Service,
-        spec: &ServiceSpec,
-        permitted: bool,
-        now: Now,
-    ) {
-        let Some(held) = self.local.held.get_mut(&place) else { return };
-        let outdated = |run: &crate::held::Run| run.recipe.template != spec.template;
-        if let Some(next) = held.next.take_if(|next| outdated(next)) {
-            self.local.stop_run(place, next, now, "overtaken by a newer update", spec.stop_grace);
-        }
-        let Some(held) = self.local.held.get_mut(&place) else { return };
-        if !permitted || !held.run.as_ref().is_some_and(outdated) {
-            return;
-        }
-        let back = service.rollout.as_ref().is_some_and(|r| r.state.name().starts_with("rollback"));
-        let config = if back { spec.rollback } else { spec.update };
-        if config.start_first && spec.host_ports.iter().all(|p| p.published == 0) {
-            // Failures of the old template neither delay the first attempt of the new nor count against it.
-            let failed_before = held.last.as_ref().is_some_and(|l| l.template == spec.template);
-            if held.next.is_none() && !failed_before {
-                held.failures = 0;
-                held.failed_at.clear();
-                held.not_before = now.at;
-            }
-            let may = held.next.is_none() && now.at >= held.not_before;
-            if may {
-                self.local.attempt(place, service, now, &mut self.rng, true);
-            }
-            return;
-        }
-        let Some(run) = held.run.take() else { return };
-        held.failures = 0;
-        held.unready_since = now.at;
-        if run.stage != crate::held::Stage::Queued {
-            held.waits_for = Some(run.id());
-            held.last = Some(run.status.clone());
-        }
-        self.local.stop_run(place, run, now, "replaced by a newer task", spec.stop_grace);
-        self.dirty.insert(place.service);
     }
 }

@@ -61,6 +61,9 @@ pub struct StartTask {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum RuntimeAction {
+    /// See that what a start of this task would have to fetch first, its image, is on this host. Answered by
+    /// [`ActionResult::Prepared`], or by [`ActionResult::StartFailed`] as its start would be.
+    Prepare { task: TaskId, template_json: Arc<Value>, registry_auth: Option<RegistryAuth> },
     /// Create and start. Answered by [`ActionResult::Started`] as soon as the container runs; its
     /// health comes later, as [`RuntimeEvent::Container`].
     Start(Box<StartTask>),
@@ -133,6 +136,7 @@ pub enum StartFailure {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum ActionResult {
+    Prepared,
     Started(Box<Found>),
     StartFailed {
         why: StartFailure,

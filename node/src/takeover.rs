@@ -17,9 +17,16 @@ const BRAKE_ABOVE: usize = 20;
 /// ... when more than one in so many members was lost ...
 const BRAKE_SHARE: usize = 5;
 /// ... within this time, takeovers are spread out ...
-const BRAKE_WINDOW: Millis = Millis(60_000);
+pub(crate) const BRAKE_WINDOW: Millis = Millis(60_000);
 /// ... over this time: a partition looks like that, and may heal.
 const BRAKE_SPREAD: Millis = Millis(30_000);
+
+/// Why takeovers are slow just now, for operators.
+pub(crate) fn braked(members: usize, spread: Millis) -> String {
+    format!(
+        "more than a fifth of the {members} members were lost within a minute, as in a partition that may heal: takeovers are spread over {spread}"
+    )
+}
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Takeovers {
@@ -75,6 +82,11 @@ impl Losses {
         while self.lost.front().is_some_and(|lost| at.since(*lost) > BRAKE_WINDOW) {
             self.lost.pop_front();
         }
+    }
+
+    /// Whether a member was lost so lately that it counts.
+    pub(crate) fn any(&self, at: Instant) -> bool {
+        self.lost.back().is_some_and(|lost| at.since(*lost) <= BRAKE_WINDOW)
     }
 
     /// How long takeovers are spread out now, given the number of members.

@@ -16,6 +16,7 @@ use crate::services::Service;
 use crate::slot::{Epoch, Place, Slot};
 use crate::spec::{Partition, ServiceSpec};
 use crate::standing::Open;
+use crate::takeover::braked;
 
 impl Node {
     /// Takes those slots that nobody holds, or whose holder must let go, and that are this node's turn.
@@ -167,6 +168,18 @@ impl Node {
         let all: Vec<u32> = standing.open().map(|o| o.index).collect();
         let request = &standing.wanted.request;
         let plan = plan_orphans(&self.view.cluster, request, standing.roster(), &all);
-        plan.pending.iter().map(|(index, reason)| (*index, reason.to_string())).collect()
+        let mut reasons: BTreeMap<u32, String> =
+            plan.pending.iter().map(|(index, reason)| (*index, reason.to_string())).collect();
+        let members = self.view.members.quorum().1;
+        if let Some(spread) = self.view.losses.brake(members, self.timers.last_handled) {
+            let was_held = |index: &u32| {
+                let place = Place { service: service.id, slot: Slot::Index(*index) };
+                self.view.claims.highest(place) > Epoch(0)
+            };
+            for index in open.into_iter().filter(was_held) {
+                reasons.entry(index).or_insert_with(|| braked(members, spread));
+            }
+        }
+        reasons
     }
 }

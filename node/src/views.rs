@@ -113,6 +113,8 @@ pub struct MemberView {
     pub profile: Option<Profile>,
     pub health: Option<Health>,
     pub name: String,
+    /// The name that an operator gave it (`Spec.Name`), where one did.
+    pub given_name: Option<String>,
     pub addr: String,
     pub role: String,
     pub availability: Availability,

@@ -265,3 +265,21 @@ fn a_host_that_returns_adopts_or_gives_up_and_load_is_evened_out_new_before_old(
     assert_eq!(script.actions().0, starts, "and then nothing moves");
     script.done();
 }
+
+#[test]
+fn a_large_loss_in_a_large_cluster_slows_takeovers_and_is_shown() {
+    let mut script = Script::of(14, 25);
+    let web = script.create(h(0), service("web", "sim/web", 50));
+    script.wait_whole(60);
+    (19..25).for_each(|host| script.crash(h(host)));
+    let left: Vec<HostIx> = (0..19).map(h).collect();
+    let says = |script: &mut Script| {
+        let waits = |error: &String| error.contains("more than a fifth of the 25 members");
+        script.tasks(h(0)).iter().any(|task| task.status.error.as_ref().is_some_and(waits))
+    };
+    script.wait("the reason is shown", 20, says);
+    let took = script.wait("replaced", 60, |script| script.slots(web, &left).len() == 50);
+    assert!(took > Span::secs(5), "spread over half a minute: {took}");
+    assert!(!says(&mut script));
+    script.done();
+}

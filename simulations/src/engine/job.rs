@@ -23,15 +23,24 @@ pub struct Job {
 }
 
 impl Job {
-    pub(super) fn duration(&self, manner: EngineManner, chance: &mut Chance) -> Span {
+    pub(super) fn duration(
+        &self,
+        manner: EngineManner,
+        slow_image_is_here: bool,
+        chance: &mut Chance,
+    ) -> Span {
+        let mut pull = |template| match Manner::of(template) {
+            Manner::SlowPull if manner.images_act && !slow_image_is_here => {
+                chance.span(Span::secs(5), Span::secs(90))
+            }
+            _ => Span::ZERO,
+        };
         match &self.action {
+            RuntimeAction::Prepare { template_json, .. } => {
+                pull(template_json) + chance.tailed(Span::ms(2), Span::ms(50))
+            }
             RuntimeAction::Start(start) => {
-                let pull = match Manner::of(&start.template_json) {
-                    Manner::SlowPull if manner.images_act => {
-                        chance.span(Span::secs(5), Span::secs(90))
-                    }
-                    _ => Span::ZERO,
-                };
+                let pull = pull(&start.template_json);
                 pull + chance.tailed(manner.start.0, manner.start.1)
             }
             RuntimeAction::Stop { grace, .. } => {
@@ -48,7 +57,7 @@ impl Job {
 pub(super) fn refusal(action: &RuntimeAction, message: &str) -> ActionResult {
     let message = message.to_owned();
     match action {
-        RuntimeAction::Start(_) => {
+        RuntimeAction::Start(_) | RuntimeAction::Prepare { .. } => {
             ActionResult::StartFailed { why: StartFailure::EngineUnavailable, message }
         }
         RuntimeAction::Stop { .. } | RuntimeAction::Remove { .. } => {

@@ -20,6 +20,7 @@ use membership::id::{ServiceId, TaskId};
 use node::io::Input;
 use node::runtime::{
     ActionId, ActionResult, ContainerHealth, ContainerState, RuntimeAction, RuntimeEvent,
+    StartFailure,
 };
 use node::slot::Place;
 
@@ -136,6 +137,8 @@ pub struct Engine {
     /// The driver has said that the engine is lost and not yet that it is back.
     said_lost: bool,
     containers: BTreeMap<String, Container>,
+    /// `sim/slow` has been fetched once.
+    has_slow_image: bool,
     next_container: u64,
     jobs: BTreeMap<JobId, Job>,
     next_job: u64,
@@ -236,7 +239,7 @@ impl Engine {
             let Some(job) = self.jobs.get_mut(&id) else { continue };
             job.begun = true;
             self.running += 1;
-            let takes = job.duration(self.manner, chance);
+            let takes = job.duration(self.manner, self.has_slow_image, chance);
             if let RuntimeAction::Stop { task, container, .. } = &job.action {
                 let (task, container) = (*task, container.clone());
                 self.begin_stop(task, &container, out);
@@ -314,6 +317,7 @@ impl Engine {
         self.running = self.running.saturating_sub(1);
         let result = match &job.action {
             RuntimeAction::Start(start) => self.start(start, job.half, chance, out),
+            RuntimeAction::Prepare { template_json, .. } => self.fetched(template_json),
             RuntimeAction::Stop { task, container, .. }
             | RuntimeAction::Remove { task, container } => {
                 if let Some(container) = self.named(*task, container) {
@@ -331,6 +335,16 @@ impl Engine {
         self.begin_waiting(chance, out);
     }
 
+    fn fetched(&mut self, template: &serde_json::Value) -> ActionResult {
+        let manner = Manner::of(template);
+        if manner == Manner::Missing && self.manner.images_act {
+            let (why, message) = no_such_image();
+            return ActionResult::StartFailed { why, message };
+        }
+        self.has_slow_image |= manner == Manner::SlowPull;
+        ActionResult::Prepared
+    }
+
     fn start(
         &mut self,
         start: &node::runtime::StartTask,
@@ -343,6 +357,7 @@ impl Engine {
             return ActionResult::StartFailed { why, message };
         }
         self.next_container += 1;
+        self.has_slow_image |= manner == Manner::SlowPull;
         let id = format!("c{:06}", self.next_container);
         let mut container = Container::new(id.clone(), start, manner, self.next_container);
         if half {
@@ -362,8 +377,7 @@ impl Engine {
         start: &node::runtime::StartTask,
         manner: &Manner,
         chance: &mut Chance,
-    ) -> Result<(), (node::runtime::StartFailure, String)> {
-        use node::runtime::StartFailure;
+    ) -> Result<(), (StartFailure, String)> {
         if self.containers.values().any(|other| other.name == start.name) {
             return Err((
                 StartFailure::DidNotStart,
@@ -371,7 +385,7 @@ impl Engine {
             ));
         }
         if matches!(manner, Manner::Missing) && self.manner.images_act {
-            return Err((StartFailure::NoSuchImage, "No such image".to_owned()));
+            return Err(no_such_image());
         }
         if chance.per_mille(self.manner.start_fails) {
             return Err((StartFailure::DidNotStart, "OCI runtime create failed".to_owned()));
@@ -544,6 +558,10 @@ impl Engine {
             .filter(|c| c.service == service && c.is_running() && !c.stopping)
             .count()
     }
+}
+
+fn no_such_image() -> (StartFailure, String) {
+    (StartFailure::NoSuchImage, "No such image".to_owned())
 }
 
 const VERSION: &str = "28.0.0-simulated";

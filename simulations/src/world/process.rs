@@ -317,7 +317,7 @@ impl World {
                 let view = views.get(&place.service).cloned();
                 self.seen.push(Seen::Stop { host: ix, place, task: *task, view });
             }
-            RuntimeAction::List => {}
+            RuntimeAction::Prepare { .. } | RuntimeAction::List => {}
         }
     }
 

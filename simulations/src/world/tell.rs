@@ -94,6 +94,7 @@ impl fmt::Display for ShortAction<'_> {
                     start.template
                 )
             }
+            RuntimeAction::Prepare { task, .. } => write!(f, "prepare {}", ShortTask(*task)),
             RuntimeAction::Stop { task, container, .. } => {
                 write!(f, "stop {} {container}", ShortTask(*task))
             }

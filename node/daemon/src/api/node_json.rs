@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::rfc3339;
 
 pub(super) fn node(view: &MemberView) -> Value {
-    json!({
+    let mut node = json!({
         "ID": view.id.to_string(),
         "Version": { "Index": view.version },
         "CreatedAt": rfc3339::from_wall(view.created),
@@ -30,7 +30,12 @@ pub(super) fn node(view: &MemberView) -> Value {
             "Reachability": if view.state.holds_claims() { "reachable" } else { "unreachable" },
             "Addr": view.addr,
         },
-    })
+    });
+    // As set, and only where it is: a client that reads a spec and writes it back changes nothing.
+    if let Some(name) = &view.given_name {
+        node["Spec"]["Name"] = json!(name);
+    }
+    node
 }
 
 /// Docker knows ready, unknown, down and disconnected. Only `down` makes the CLI ignore tasks.

@@ -56,6 +56,8 @@ impl Admission {
     pub(super) async fn turn(&self, action: &RuntimeAction) -> Option<OwnedSemaphorePermit> {
         let places = match action {
             RuntimeAction::Start(_) => &self.starts,
+            // Pulls are counted where they happen.
+            RuntimeAction::Prepare { .. } => return None,
             RuntimeAction::Stop { .. } | RuntimeAction::Remove { .. } => &self.stops,
             RuntimeAction::List => &self.lists,
         };
@@ -81,7 +83,7 @@ pub(super) fn refused(action: &RuntimeAction) -> node::runtime::ActionResult {
         "{MAX_WAITING_ACTIONS} actions wait for this node's engine already: nothing was done"
     );
     match action {
-        RuntimeAction::Start(_) => {
+        RuntimeAction::Start(_) | RuntimeAction::Prepare { .. } => {
             ActionResult::StartFailed { why: StartFailure::EngineUnavailable, message }
         }
         RuntimeAction::Stop { .. } | RuntimeAction::Remove { .. } => {

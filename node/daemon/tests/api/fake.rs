@@ -79,6 +79,7 @@ pub(crate) fn member(number: u128, name: &str, state: MemberState) -> MemberView
             root: Digest(0),
         }),
         name: name.to_owned(),
+        given_name: None,
         addr: addr.to_string(),
         role: "manager".to_owned(),
         availability: Availability::Active,

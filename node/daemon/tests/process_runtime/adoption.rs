@@ -65,6 +65,38 @@ async fn tasks_survive_kill_9_and_are_adopted_and_stopped() {
     assert!(!alive(pid));
 }
 
+/// What the next shoal must know of a task that it did not start: since when it has run, and that it is
+/// being stopped. And a stop that knows no name for the task, for its start was never answered, finds it.
+#[tokio::test]
+async fn a_task_bears_its_start_and_a_stop_that_has_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid = shoal_killed_after_starting(dir.path(), "trap '' TERM; while :; do sleep 0.1; done");
+    let mut bench = Bench::at(dir.path());
+    let found = adopted(&mut bench).await;
+    assert!(!found.stopping);
+    let started = found.started.expect("it was written down");
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    assert!(u128::from(started.0) <= since && since - u128::from(started.0) < 60_000);
+    // It does not hear the signal, so the stop lasts.
+    let order = |grace| node::runtime::RuntimeAction::Stop {
+        task: found.task,
+        container: String::new(),
+        grace: membership::time::Millis(grace),
+    };
+    bench.act(order(600_000));
+    until("it is marked", || {
+        let text = std::fs::read_to_string(bench.dir_of(found.task).join("task.json"));
+        text.is_ok_and(|text| text.contains(r#""stopping":true"#))
+    })
+    .await;
+    let mut next = Bench::at(dir.path());
+    let again = adopted(&mut next).await;
+    assert_eq!((again.stopping, again.started, again.state), (true, found.started, RUNNING));
+    let id = next.act(order(0));
+    assert_eq!(next.done(id).await, ActionResult::Stopped);
+    assert!(!alive(pid));
+}
+
 #[tokio::test]
 async fn the_end_of_an_adopted_task_is_seen_though_its_code_is_not() {
     let dir = tempfile::tempdir().unwrap();

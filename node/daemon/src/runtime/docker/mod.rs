@@ -112,6 +112,11 @@ impl Runtime for DockerRuntime {
             let turn = shared.admission.turn(&action).await;
             match action {
                 RuntimeAction::Start(task) => start::start(&shared, id, &task, turn).await,
+                RuntimeAction::Prepare { template_json, registry_auth, .. } => {
+                    let result =
+                        start::prepare(&shared, &template_json, registry_auth.as_ref()).await;
+                    shared.reports.done(id, result).await;
+                }
                 RuntimeAction::Stop { task, container, grace } => {
                     let result = stop::stop(&shared, task, &container, grace).await;
                     shared.reports.done(id, result).await;

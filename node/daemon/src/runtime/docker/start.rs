@@ -181,6 +181,29 @@ fn is_image_missing(error: &CallError) -> bool {
     error.is_missing() && (text.contains("no such image") || text.contains("manifest"))
 }
 
+/// Answers [`node::runtime::RuntimeAction::Prepare`]: the image is here, or it is fetched.
+pub(super) async fn prepare(
+    shared: &Shared,
+    template_json: &serde_json::Value,
+    auth: Option<&RegistryAuth>,
+) -> ActionResult {
+    let image = template_json.pointer("/ContainerSpec/Image").and_then(serde_json::Value::as_str);
+    let failed = match shared.pulls.fetch(&shared.engine, image.unwrap_or_default(), auth).await {
+        Ok(_) => return ActionResult::Prepared,
+        Err(error) => not_fetched(error),
+    };
+    ActionResult::StartFailed { why: failed.why, message: failed.message }
+}
+
+fn not_fetched(error: ImageError) -> Failed {
+    match error {
+        ImageError::Missing(message) => Failed::new(StartFailure::NoSuchImage, message),
+        ImageError::Engine(error) => {
+            Failed::at("fetching the image failed", StartFailure::NoSuchImage, error)
+        }
+    }
+}
+
 async fn with_image(
     shared: &Shared,
     body: ContainerCreateBody,
@@ -189,10 +212,7 @@ async fn with_image(
     let image = body.image.clone().unwrap_or_default();
     match shared.pulls.fetch(&shared.engine, &image, auth).await {
         Ok(image) => Ok(ContainerCreateBody { image: Some(image), ..body }),
-        Err(ImageError::Missing(message)) => Err(Failed::new(StartFailure::NoSuchImage, message)),
-        Err(ImageError::Engine(error)) => {
-            Err(Failed::at("fetching the image failed", StartFailure::NoSuchImage, error))
-        }
+        Err(error) => Err(not_fetched(error)),
     }
 }
 

@@ -156,6 +156,10 @@ impl Runtime for ProcessRuntime {
             let _turn = shared.admission.turn(&action).await;
             match action {
                 RuntimeAction::Start(task) => start::start(&shared, id, &task).await,
+                // There is nothing to fetch: programs are on the host, or they are not.
+                RuntimeAction::Prepare { .. } => {
+                    shared.reports.done(id, ActionResult::Prepared).await;
+                }
                 RuntimeAction::Stop { task, container, grace } => {
                     let result = stop::stop(&shared, task, &container, grace).await;
                     shared.reports.done(id, result).await;
