@@ -112,10 +112,10 @@ impl Facts {
         true
     }
 
-    /// Something that the member said in an earlier incarnation than this still stands.
-    pub(crate) fn has_earlier(&self, owner: NodeId, incarnation: Incarnation) -> bool {
-        let owned = self.by_owner.get(&owner);
-        owned.into_iter().flat_map(BTreeMap::values).any(|f| f.incarnation < incarnation)
+    /// What the member said in earlier incarnations than this is still taken. Also when nothing of it stands
+    /// now: somebody who has not heard better may yet tell it.
+    pub(crate) fn takes_earlier(&self, owner: NodeId, incarnation: Incarnation) -> bool {
+        self.floor.get(&owner).is_none_or(|floor| *floor < incarnation)
     }
 
     /// The member has settled in this incarnation: what it said in earlier ones and has not said again

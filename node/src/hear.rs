@@ -71,7 +71,7 @@ impl View {
             self.host_changed(owner);
             self.look_everywhere = true;
         }
-        if settled && self.facts.has_earlier(owner, incarnation) {
+        if settled && self.facts.takes_earlier(owner, incarnation) {
             let at = now.at + self.stagger * FORGET_AFTER_STAGGERS;
             let due = self.forgetting.entry(owner).or_insert((incarnation, at));
             if due.0 < incarnation {

@@ -11,6 +11,8 @@
 //! change to two disks; `rollout` for updates.
 
 mod adopt;
+#[cfg(test)]
+mod claim_laws;
 mod claims;
 pub mod cohort;
 pub mod command;

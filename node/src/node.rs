@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use membership::clock::Clock;
 use membership::detector::{Detector, ProbeAction};
 use membership::id::{CellId, ClusterId, Incarnation, NodeId, ServiceId};
-use membership::member::{EngineState, Health, Profile};
+use membership::member::{EngineState, Health, MemberState, Profile};
 use membership::message::Message;
 use membership::record::Record;
 use membership::time::{Instant, Millis, Now, Wall};
@@ -65,6 +65,8 @@ pub struct Node {
     pub(crate) settling: Settling,
     pub(crate) takeovers: Takeovers,
     pub(crate) stewarding: BTreeMap<ServiceId, rollout::Memory>,
+    /// Members that came back from down, and until when what they said before that is only old news.
+    pub(crate) returned: BTreeMap<NodeId, Instant>,
     /// When each other member was alive last, as far as this process has seen.
     pub(crate) reached: BTreeMap<NodeId, Wall>,
     /// A new incarnation was asked for and has not come yet.
@@ -136,6 +138,7 @@ impl Node {
             settling: Settling::at_start(now.at, start.settings.settle),
             takeovers: Takeovers::default(),
             stewarding: BTreeMap::new(),
+            returned: BTreeMap::new(),
             reached: BTreeMap::new(),
             raising: false,
             held_back: None,
@@ -436,6 +439,10 @@ impl Node {
     fn judge(&mut self, now: Now) {
         let Some(turns) = self.view.judge(now) else { return };
         for turn in turns {
+            if turn.from == MemberState::Down && turn.to.holds_claims() && turn.id != self.me {
+                self.returned.insert(turn.id, now.at + self.settings.settle);
+                self.send(turn.id, Message::Hello { want_facts: true });
+            }
             self.out.push(Effect::Notice(Notice::Member {
                 id: turn.id,
                 name: turn.name,
@@ -524,6 +531,7 @@ impl Node {
         if now.at >= self.timers.housekeeping {
             self.timers.housekeeping = now.at + HOUSEKEEPING;
             self.forget_tombstones(now);
+            self.returned.retain(|_, until| now.at < *until);
             self.local.forget_gone(now.at);
             self.ensure_admitted(now);
         }

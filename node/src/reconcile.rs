@@ -116,9 +116,13 @@ impl Node {
                 }
                 continue;
             };
-            // What is known of the others may be as old as the pause: a node that asks stops nothing
-            // that serves.
-            if self.settling.on() && held.is_ready() {
+            // What is known of the other may be as old as this node's pause or the other's absence: nothing
+            // that serves is stopped for it until it has been asked again.
+            let absent_until = self.returned.get(&node).copied().filter(|until| now.at < *until);
+            if held.is_ready() && (self.settling.on() || absent_until.is_some()) {
+                if let Some(until) = absent_until {
+                    self.look_again(id, until);
+                }
                 continue;
             }
             if held.relieves == Some(node) && serves(&claim) {
