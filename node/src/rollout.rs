@@ -157,15 +157,18 @@ pub(crate) fn steer(
     }
     let config = if rollout.state.is_back() { spec.rollback } else { spec.update };
     let is_new = |claim: &Claim| claim.task.template == spec.template;
+    let failed = failed_slots(rollout, best, ended);
+    if let Some(step) = on_failures(rollout, config, best.len(), &failed) {
+        return step;
+    }
+    // A slot whose new task failed, where that is put up with, is not waited for: it may never serve.
     let working: Vec<Slot> = rollout
         .permitted
         .iter()
         .filter(|slot| best.get(slot).is_some_and(|(_, claim)| !(is_new(claim) && serves(claim))))
+        .filter(|slot| !failed.contains_key(slot))
         .copied()
         .collect();
-    if let Some(step) = on_failures(rollout, config, best, ended) {
-        return step;
-    }
     if working.is_empty() {
         memory.idle_since.get_or_insert(now.at);
     } else {
@@ -202,15 +205,14 @@ fn serves(claim: &Claim) -> bool {
     matches!(claim.phase, Phase::Ready | Phase::Complete)
 }
 
-/// Whether too many new tasks failed, and what the spec says to do then. A claim that tells of failures is
-/// not enough: they may be the old template's, and while an old task serves it is the one that is claimed.
-fn on_failures(
+/// The slots whose new task failed, each with its latest such task. A claim that tells of failures is not
+/// enough: they may be the old template's, and while an old task serves it is the one that is claimed.
+fn failed_slots(
     rollout: &Rollout,
-    config: UpdateConfig,
     best: &BTreeMap<Slot, (NodeId, &Claim)>,
     ended: impl Fn(Slot, NodeId) -> Option<TaskStatus>,
-) -> Option<Step> {
-    let failed: Vec<TaskStatus> = rollout
+) -> BTreeMap<Slot, TaskStatus> {
+    rollout
         .permitted
         .iter()
         .filter_map(|slot| best.get(slot).map(|(node, claim)| (slot, node, claim)))
@@ -218,11 +220,20 @@ fn on_failures(
         .filter_map(|(slot, node, claim)| {
             let told = (rollout.made(&claim.task) && claim.task.error.is_some())
                 .then(|| claim.task.clone());
-            told.or_else(|| ended(*slot, *node))
+            told.or_else(|| ended(*slot, *node)).map(|task| (*slot, task))
         })
-        .collect();
-    let first = failed.first()?;
-    let total = best.len().max(1) as u64;
+        .collect()
+}
+
+/// Whether too many new tasks failed, and what the spec says to do then.
+fn on_failures(
+    rollout: &Rollout,
+    config: UpdateConfig,
+    slots: usize,
+    failed: &BTreeMap<Slot, TaskStatus>,
+) -> Option<Step> {
+    let first = rollout.permitted.iter().find_map(|slot| failed.get(slot))?;
+    let total = slots.max(1) as u64;
     if failed.len() as u64 * 1000 <= config.max_failures_per_mille * total {
         return None;
     }
@@ -330,5 +341,73 @@ impl Node {
         };
         let failed = |t: &TaskStatus| matches!(t.state, TaskState::Failed | TaskState::Rejected);
         told?.iter().find(|t| t.slot == slot && failed(t) && rollout.made(t))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slot::Epoch;
+    use membership::id::TaskId;
+    use serde_json::json;
+
+    fn task(template: TemplateId, id: u128, error: Option<&str>) -> TaskStatus {
+        TaskStatus {
+            id: TaskId(id),
+            slot: Slot::Index(1),
+            template,
+            created: Wall(50),
+            state: if error.is_some() { TaskState::Failed } else { TaskState::Running },
+            since: Wall(50),
+            message: String::new(),
+            error: error.map(str::to_owned),
+            container: None,
+            pid: None,
+            exit_code: None,
+            ports: Vec::new(),
+        }
+    }
+
+    /// Two slots, the first already permitted and failing; what the steward does next.
+    fn after_a_failure(update: serde_json::Value) -> Step {
+        let spec = ServiceSpec::parse(&json!({
+            "Name": "w", "TaskTemplate": {"ContainerSpec": {"Image": "new"}}, "UpdateConfig": update,
+        }))
+        .unwrap();
+        let claim = |slot, template, failures, error| Claim {
+            slot: Slot::Index(slot),
+            epoch: Epoch(1),
+            phase: if failures > 0 { Phase::Starting } else { Phase::Ready },
+            failures,
+            task: task(template, u128::from(slot), error),
+        };
+        let failing = claim(1, spec.template, 1, Some("no such image"));
+        let old = claim(2, TemplateId(1), 0, None);
+        let best = BTreeMap::from([
+            (Slot::Index(1), (NodeId(1), &failing)),
+            (Slot::Index(2), (NodeId(2), &old)),
+        ]);
+        let mut rollout = Rollout::begin(spec.template, false, "update in progress", Wall(10));
+        rollout.permitted = vec![Slot::Index(1)];
+        let now = Now { at: Instant(1000), wall: Wall(1000) };
+        steer(&spec, Some(&rollout), &best, |_, _| None, &mut Memory::default(), now)
+    }
+
+    #[test]
+    fn a_failure_that_is_put_up_with_holds_nothing_up() {
+        for update in [json!({"FailureAction": "continue"}), json!({"MaxFailureRatio": 0.5})] {
+            let Step::Write(next) = after_a_failure(update) else { panic!("it waits for ever") };
+            assert_eq!(next.permitted, [Slot::Index(1), Slot::Index(2)]);
+            assert_eq!(next.state, RolloutState::Updating);
+        }
+    }
+
+    #[test]
+    fn any_other_failure_pauses_or_goes_back() {
+        let Step::Write(next) = after_a_failure(json!({})) else { panic!("it goes on") };
+        assert_eq!(next.state, RolloutState::Paused);
+        assert!(next.message.contains("no such image"), "{}", next.message);
+        let back = after_a_failure(json!({"FailureAction": "rollback"}));
+        assert!(matches!(back, Step::RollBack(_)), "{back:?}");
     }
 }
