@@ -132,6 +132,7 @@ impl Node {
         let mut ended: Vec<(NodeId, &TaskStatus)> = mine
             .chain(others)
             .filter(|(_, task)| service.is_some() && !told.contains(&task.id))
+            .filter(|(_, task)| !is_scaled_away(service, task.slot))
             .collect();
         // Each node keeps so many for a slot; of all together as many are shown, the newest.
         ended.sort_by_key(|(_, task)| (task.slot, Reverse(task.created), task.id));
@@ -268,6 +269,12 @@ impl Node {
             body,
         }
     }
+}
+
+/// Nothing is told of a slot that is not wanted any more, as in Swarm.
+fn is_scaled_away(service: Option<&Service>, slot: Slot) -> bool {
+    let spec = service.and_then(Service::active).filter(|spec| spec.mode == Mode::Replicated);
+    matches!((spec, slot), (Some(spec), Slot::Index(index)) if index > spec.replicas)
 }
 
 /// A pending slot has no task yet; clients want an id that stays the same while it waits.
