@@ -70,6 +70,9 @@ pub(crate) struct UpFlags {
     /// Whether a returning node takes load back from fuller ones [default: true]
     #[arg(long, value_name = "BOOL")]
     rebalance: Option<String>,
+    /// Whether services may be privileged or use devices of this host [default: false]
+    #[arg(long, value_name = "BOOL")]
+    allow_privileged: Option<String>,
     /// `error`, `warn`, `info`, `debug`, `trace`, or directives [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -101,6 +104,7 @@ impl UpFlags {
             reserve_cpu: self.reserve_cpu,
             reserve_memory: self.reserve_memory,
             rebalance: self.rebalance,
+            allow_privileged: self.allow_privileged,
             log: self.log,
         };
         Settings::layered(flags, env, file).map_err(|e| usage(&e))

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod daemon;
 mod engine_http;
+mod predefined;
 pub mod runtime;
 pub mod settings;
 pub mod store;

@@ -113,6 +113,10 @@ pub struct Settings {
     /// `--rebalance`: whether a node that returns pulls replicas back from fuller ones, a few at a
     /// time and never stopping one before its replacement is ready. Default true.
     pub rebalance: bool,
+    /// `--allow-privileged`: whether services may be privileged or use devices of this host (labels
+    /// `shoal.privileged` and `shoal.devices` of their containers). Whoever may create services is then
+    /// root here. Default false.
+    pub allow_privileged: bool,
     /// `--log`: `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,gossip=debug`.
     /// Default `info`.
     pub log: String,
@@ -193,6 +197,11 @@ impl Settings {
         let cpu_milli = problems.keep(parse::cores(layers.scalar("reserve_cpu")));
         let memory_bytes = problems.keep(parse::bytes(layers.scalar("reserve_memory")));
         let rebalance = problems.keep(parse::switch("rebalance", layers.scalar("rebalance"), true));
+        let allow_privileged = problems.keep(parse::switch(
+            "allow_privileged",
+            layers.scalar("allow_privileged"),
+            false,
+        ));
         let log = problems.keep(parse::log(layers.scalar("log")));
         Some(Self {
             name: name?,
@@ -209,6 +218,7 @@ impl Settings {
             profile: profile?,
             reserve: Resources { cpu_milli: cpu_milli?, memory_bytes: memory_bytes? },
             rebalance: rebalance?,
+            allow_privileged: allow_privileged?,
             log: log?,
         })
     }

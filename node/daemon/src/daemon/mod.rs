@@ -203,7 +203,8 @@ fn start_runtime(
 ) -> Result<(Arc<dyn Runtime>, mpsc::Receiver<Report>), HostError> {
     match settings.runtime {
         RuntimeKind::Docker => {
-            let (runtime, reports) = DockerRuntime::start(&settings.docker, owner);
+            let (runtime, reports) =
+                DockerRuntime::start(&settings.docker, owner, settings.allow_privileged);
             Ok((Arc::new(runtime), reports))
         }
         RuntimeKind::Process => {

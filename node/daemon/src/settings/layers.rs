@@ -37,6 +37,8 @@ pub struct PartialSettings {
     pub reserve_memory: Option<String>,
     #[serde(deserialize_with = "scalar_text")]
     pub rebalance: Option<String>,
+    #[serde(deserialize_with = "scalar_text")]
+    pub allow_privileged: Option<String>,
     pub log: Option<String>,
 }
 
@@ -52,7 +54,7 @@ impl fmt::Debug for PartialSettings {
     }
 }
 
-const SCALARS: [&str; 15] = [
+const SCALARS: [&str; 16] = [
     "name",
     "listen",
     "advertise",
@@ -67,6 +69,7 @@ const SCALARS: [&str; 15] = [
     "reserve_cpu",
     "reserve_memory",
     "rebalance",
+    "allow_privileged",
     "log",
 ];
 
@@ -87,6 +90,7 @@ impl PartialSettings {
             "reserve_cpu" => self.reserve_cpu.as_ref(),
             "reserve_memory" => self.reserve_memory.as_ref(),
             "rebalance" => self.rebalance.as_ref(),
+            "allow_privileged" => self.allow_privileged.as_ref(),
             "log" => self.log.as_ref(),
             _ => None,
         }
@@ -116,6 +120,7 @@ impl PartialSettings {
             reserve_cpu: get("reserve_cpu"),
             reserve_memory: get("reserve_memory"),
             rebalance: get("rebalance"),
+            allow_privileged: get("allow_privileged"),
             log: get("log"),
         }
     }

@@ -28,13 +28,18 @@ fn the_defaults_are_those_of_the_documentation() {
     assert_eq!(settings.docker, Path::new("/var/run/docker.sock"));
     assert_eq!((settings.runtime, settings.profile), (RuntimeKind::Docker, Profile::Lan));
     assert_eq!(settings.reserve, Resources::default());
-    assert!(settings.rebalance && settings.join.is_empty() && settings.token.is_none());
+    assert!(
+        settings.rebalance
+            && !settings.allow_privileged
+            && settings.join.is_empty()
+            && settings.token.is_none()
+    );
     assert_eq!(settings.log, "info");
 }
 
 #[test]
 fn flags_win_over_environment_over_file() {
-    let text = "name = 'from-file'\nzone = 'from-file'\nprofile = 'wan'\nreserve_cpu = 0.5\nrebalance = false\n[labels]\ndisk = 'ssd'\n";
+    let text = "name = 'from-file'\nzone = 'from-file'\nprofile = 'wan'\nreserve_cpu = 0.5\nrebalance = false\nallow_privileged = true\n[labels]\ndisk = 'ssd'\n";
     let env = |name: &str| match name {
         "SHOAL_NAME" => Some("from-env".to_owned()),
         "SHOAL_ZONE" => Some("from-env".to_owned()),
@@ -45,7 +50,7 @@ fn flags_win_over_environment_over_file() {
     assert_eq!((settings.name.as_str(), settings.zone.as_str()), ("a", "from-env"));
     assert_eq!(settings.profile, Profile::Wan);
     assert_eq!(settings.reserve.cpu_milli, 500);
-    assert!(!settings.rebalance);
+    assert!(!settings.rebalance && settings.allow_privileged);
     assert_eq!(settings.labels["disk"], "ssd");
     assert_eq!(settings.join, ["h1:1", "h2:2"]);
 }

@@ -37,7 +37,7 @@ impl Bench {
 
     pub(crate) fn at(socket: &Path, owner: Owner) -> Self {
         image();
-        let (runtime, reports) = DockerRuntime::start(socket, owner);
+        let (runtime, reports) = DockerRuntime::start(socket, owner, false);
         Self { owner, runtime, reports, next_action: 0, seen: Vec::new() }
     }
 

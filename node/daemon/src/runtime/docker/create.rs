@@ -6,15 +6,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount as EngineMount,
-    MountBindOptions, MountTmpfsOptions, MountType, MountVolumeOptions,
+    ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, HostConfigLogConfig,
+    Mount as EngineMount, MountBindOptions, MountTmpfsOptions, MountType, MountVolumeOptions,
     MountVolumeOptionsDriverConfig, PortBinding, ResourcesUlimits, RestartPolicy,
     RestartPolicyNameEnum,
 };
 use node::runtime::StartTask;
 use node::slot::{PortStatus, Protocol};
 
-use crate::runtime::spec::{BadSpec, HealthCheck, Limits, Mount, MountKind, Template};
+use crate::runtime::spec::{BadSpec, Device, HealthCheck, Limits, Mount, MountKind, Template};
 use crate::runtime::{Owner, ownership};
 
 const NANOS_PER_SEC: i64 = 1_000_000_000;
@@ -70,6 +70,8 @@ fn host_config(template: &Template, ports: &[PortStatus]) -> Result<HostConfig, 
         group_add: some(template.groups.clone()),
         mounts: some(mounts.collect::<Result<Vec<_>, _>>()?),
         port_bindings: port_bindings(ports),
+        privileged: template.hardware.privileged.then_some(true),
+        devices: some(template.hardware.devices.iter().map(device).collect()),
         readonly_rootfs: Some(template.read_only),
         init: template.init,
         sysctls: some_map(&template.sysctls),
@@ -104,6 +106,30 @@ fn host_config(template: &Template, ports: &[PortStatus]) -> Result<HostConfig, 
         }),
         ..HostConfig::default()
     })
+}
+
+fn device(device: &Device) -> DeviceMapping {
+    DeviceMapping {
+        path_on_host: Some(device.on_host.clone()),
+        path_in_container: Some(device.in_container.clone()),
+        cgroup_permissions: Some(device.permissions.clone()),
+    }
+}
+
+/// Refuses a request for the host's hardware where the node does not grant it.
+///
+/// # Errors
+/// [`BadSpec`] says how to grant it.
+pub(super) fn check_hardware(body: &ContainerCreateBody, allowed: bool) -> Result<(), BadSpec> {
+    let host = body.host_config.as_ref();
+    let asks = host.is_some_and(|host| host.privileged == Some(true) || host.devices.is_some());
+    if !asks || allowed {
+        return Ok(());
+    }
+    Err(BadSpec::new(
+        "ContainerSpec.Labels",
+        "this node grants no service privileges or devices: start shoal on it with --allow-privileged true, or constrain the service to nodes that do",
+    ))
 }
 
 /// `hosts(5)` has "address name name", the engine wants "name:address" for each.

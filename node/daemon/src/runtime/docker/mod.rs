@@ -40,6 +40,8 @@ mod watch;
 #[derive(Debug)]
 struct Shared {
     owner: Owner,
+    /// Whether services may have privileges and devices of this host.
+    allow_privileged: bool,
     engine: Engine,
     reports: Reports,
     admission: Admission,
@@ -70,10 +72,15 @@ impl DockerRuntime {
     /// Starts to watch the engine at `socket` for the containers of `owner`. The engine need not be
     /// there yet: the first report says whether it is (`EngineBack` or `EngineLost`). Must be called
     /// inside a tokio runtime.
-    pub fn start(socket: &Path, owner: Owner) -> (Self, mpsc::Receiver<Report>) {
+    pub fn start(
+        socket: &Path,
+        owner: Owner,
+        allow_privileged: bool,
+    ) -> (Self, mpsc::Receiver<Report>) {
         let (reports, receiver) = Reports::new();
         let shared = Arc::new(Shared {
             owner,
+            allow_privileged,
             engine: Engine::new(socket.to_owned()),
             reports,
             admission: Admission::new(),

@@ -106,6 +106,7 @@ async fn run(
     turn: Option<OwnedSemaphorePermit>,
 ) -> Result<Ran, Failed> {
     let body = create::request(shared.owner, task)
+        .and_then(|body| create::check_hardware(&body, shared.allow_privileged).map(|()| body))
         .map_err(|bad| Failed::new(StartFailure::BadSpec, bad.to_string()))?;
     let mut asked = Asked::of(&body, task);
     let (container, _turn) = match create(shared, &task.name, body.clone()).await {

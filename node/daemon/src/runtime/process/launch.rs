@@ -96,6 +96,7 @@ impl Launch {
 
 fn refuse_isolation(template: &Template) -> Result<(), BadSpec> {
     let asked = [
+        ("Labels", template.hardware.is_asked_for()),
         ("ReadOnly", template.read_only),
         ("Mounts", !template.mounts.is_empty()),
         ("CapabilityAdd", !template.capability_add.is_empty()),

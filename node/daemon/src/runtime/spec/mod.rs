@@ -7,11 +7,13 @@
 
 use std::collections::BTreeMap;
 
+mod hardware;
 mod parse;
 mod reader;
 #[cfg(test)]
 mod tests;
 
+pub use hardware::{Device, Hardware};
 pub use reader::BadSpec;
 
 /// What to run and how, from `TaskTemplate`. Empty lists and `None` mean "as the image or the engine
@@ -48,6 +50,8 @@ pub struct Template {
     pub oom_score_adj: Option<i64>,
     /// In the engine's own syntax, such as `no-new-privileges=true`.
     pub security_options: Vec<String>,
+    /// By labels, and only where the node allows it.
+    pub hardware: Hardware,
     pub limits: Limits,
     pub log_driver: Option<Driver>,
 }

@@ -4,7 +4,8 @@ use base64::Engine as _;
 use serde_json::Value;
 
 use super::reader::{BadSpec, Fields};
-use super::{Dns, Driver, HealthCheck, Limits, Mount, MountKind, Template, Ulimit};
+use super::{Dns, Driver, Hardware, HealthCheck, Limits, Mount, MountKind, Template, Ulimit};
+use crate::predefined;
 
 impl Template {
     /// Reads a service's `TaskTemplate`.
@@ -35,7 +36,8 @@ impl Template {
     }
 
     fn container(&mut self, mut spec: Fields<'_>) -> Result<(), BadSpec> {
-        spec.skip(&["Labels"]); // Already among the labels of the task to start.
+        // The labels themselves are among those of the task to start already.
+        self.hardware = Hardware::of(&spec.map("Labels")?)?;
         self.image = spec.text("Image")?.unwrap_or_default();
         self.command = spec.texts("Command")?;
         self.args = spec.texts("Args")?;
@@ -336,16 +338,16 @@ fn network(task: &mut Fields<'_>) -> Result<Option<String>, BadSpec> {
     for (path, value) in networks {
         let mut fields = Fields::of(&path, value)?;
         let target = fields.text("Target")?.unwrap_or_default();
-        if !matches!(target.as_str(), "host" | "none" | "bridge") {
+        let Some(name) = predefined::named(&target) else {
             let why = format!(
                 "shoal cannot attach a task to the network '{target}' yet, only to host, none and bridge"
             );
             return Err(fields.bad("Target", why));
-        }
-        // These networks have no names of their own.
+        };
+        // These networks know no names of services.
         fields.skip(&["Aliases"]);
         fields.end()?;
-        if mode.replace(target).is_some() {
+        if mode.replace(name.to_owned()).is_some() {
             return Err(BadSpec::new(path, "host, none and bridge cannot be combined"));
         }
     }

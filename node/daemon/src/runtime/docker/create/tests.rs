@@ -35,6 +35,29 @@ fn body(template: Value, ports: Vec<PortStatus>) -> Value {
 }
 
 #[test]
+fn hardware_is_granted_by_the_node_alone() {
+    let owner = Owner { cluster: ClusterId(6), node: NodeId(7) };
+    let asked = |labels: Value| {
+        let template = json!({"ContainerSpec": {"Image": "app:1", "Labels": labels}});
+        request(owner, &task(template, Vec::new())).unwrap()
+    };
+    let plain = asked(json!({"team": "a"}));
+    assert_eq!(check_hardware(&plain, false), Ok(()));
+    for labels in [json!({"shoal.privileged": "true"}), json!({"shoal.devices": "/dev/kvm"})] {
+        let body = asked(labels);
+        assert_eq!(check_hardware(&body, true), Ok(()));
+        let refused = check_hardware(&body, false).unwrap_err();
+        assert!(refused.to_string().contains("--allow-privileged"), "{refused}");
+    }
+    let host = asked(json!({"shoal.devices": "/dev/a:/dev/b:r", "shoal.privileged": "true"}));
+    let host = host.host_config.unwrap();
+    assert_eq!(host.privileged, Some(true));
+    let device = &host.devices.unwrap()[0];
+    assert_eq!(device.path_in_container.as_deref(), Some("/dev/b"));
+    assert_eq!(device.cgroup_permissions.as_deref(), Some("r"));
+}
+
+#[test]
 fn everything_of_a_spec_reaches_the_engine() {
     let template = json!({
         "ContainerSpec": {
