@@ -26,6 +26,7 @@
 
 pub mod bed;
 pub mod cgroup;
+pub mod conformance;
 pub mod count;
 pub mod disk;
 pub mod engine;

@@ -20,6 +20,7 @@ mod filters;
 mod later;
 mod logs;
 mod lookup;
+mod networks;
 mod node_json;
 mod nodes;
 mod normalise;

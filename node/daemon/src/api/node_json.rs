@@ -21,11 +21,7 @@ pub(super) fn node(view: &MemberView) -> Value {
             "Availability": availability(view.availability),
         },
         "Description": description(view),
-        "Status": {
-            "State": state(view.state),
-            "Message": view.reason,
-            "Addr": host_part(&view.addr),
-        },
+        "Status": status(view),
         "ManagerStatus": {
             "Reachability": if view.state.holds_claims() { "reachable" } else { "unreachable" },
             "Addr": view.addr,
@@ -36,6 +32,14 @@ pub(super) fn node(view: &MemberView) -> Value {
         node["Spec"]["Name"] = json!(name);
     }
     node
+}
+
+fn status(view: &MemberView) -> Value {
+    let mut out = json!({ "State": state(view.state), "Addr": host_part(&view.addr) });
+    if !view.reason.is_empty() {
+        out["Message"] = json!(view.reason);
+    }
+    out
 }
 
 /// Docker knows ready, unknown, down and disconnected. Only `down` makes the CLI ignore tasks.
@@ -75,6 +79,10 @@ fn description(view: &MemberView) -> Value {
             "Engine": { "EngineVersion": "" },
         });
     };
+    let mut engine = json!({ "EngineVersion": profile.engine_version });
+    if !profile.labels.is_empty() {
+        engine["Labels"] = json!(profile.labels);
+    }
     json!({
         "Hostname": view.name,
         "Platform": { "Architecture": profile.arch, "OS": profile.os },
@@ -82,7 +90,7 @@ fn description(view: &MemberView) -> Value {
             "NanoCPUs": profile.capacity.cpu_milli.saturating_mul(1_000_000),
             "MemoryBytes": profile.capacity.memory_bytes,
         },
-        "Engine": { "EngineVersion": profile.engine_version, "Labels": profile.labels },
+        "Engine": engine,
     })
 }
 

@@ -8,11 +8,13 @@ use rand::seq::IndexedRandom;
 use serde_json::{Map, Value, json};
 
 use super::field_names::canonical;
+use crate::predefined;
 
 /// Fills in Docker's defaults. What has the wrong type is left alone: `validate` refuses it.
 pub(super) fn normalise(spec: &mut Value) {
     canonical(spec);
     let Some(spec) = spec.as_object_mut() else { return };
+    network_ids(spec);
     fill(spec, "Labels", json!({}));
     fill(spec, "Mode", json!({ "Replicated": {} }));
     if let Some(Value::Object(mode)) = spec.get_mut("Mode") {
@@ -25,15 +27,34 @@ pub(super) fn normalise(spec: &mut Value) {
             fill(replicated, "Replicas", json!(1));
         }
     }
+    for config in ["UpdateConfig", "RollbackConfig"] {
+        if let Some(Value::Object(config)) = spec.get_mut(config) {
+            fill_text(config, "FailureAction", "pause");
+            fill_text(config, "Order", "stop-first");
+        }
+    }
     fill(spec, "TaskTemplate", json!({}));
     if let Some(Value::Object(template)) = spec.get_mut("TaskTemplate") {
         fill_text(template, "Runtime", "container");
         fill(template, "ForceUpdate", json!(0));
+        network_ids(template);
         if let Some(Value::Object(container)) = template.get_mut("ContainerSpec") {
             fill_text(container, "Isolation", "default");
             if let Some(Value::String(image)) = container.get_mut("Image") {
                 *image = with_tag(image);
             }
+        }
+    }
+}
+
+/// Networks are named by their ids; stack files name them by name.
+fn network_ids(attached: &mut Map<String, Value>) {
+    for network in attached.get_mut("Networks").and_then(Value::as_array_mut).into_iter().flatten()
+    {
+        if let Some(Value::String(target)) = network.get_mut("Target")
+            && let Some(name) = predefined::shown(target)
+        {
+            *target = predefined::id(name);
         }
     }
 }
@@ -59,7 +80,9 @@ fn fill_text(map: &mut Map<String, Value>, key: &str, value: &str) {
 pub(super) fn with_tag(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or(image);
     let is_id = image.len() == 64 && image.bytes().all(|b| b.is_ascii_hexdigit());
-    if image.is_empty() || last.contains(':') || image.contains('@') || is_id {
+    // With a blank in it it is no name, and is refused as it was written.
+    if image.is_empty() || image.contains(' ') || last.contains(':') || image.contains('@') || is_id
+    {
         image.to_owned()
     } else {
         format!("{image}:latest")
@@ -120,7 +143,9 @@ mod tests {
                 "ContainerSpec": {"Image": "h:5000/a/b@sha256:0", "Isolation": "default", "New": 1},
                 "Runtime": "container", "ForceUpdate": 7, "RestartPolicy": {"Delay": 1},
             },
-            "UpdateConfig": {"MaxFailureRatio": 0.4},
+            "UpdateConfig": {
+                "MaxFailureRatio": 0.4, "FailureAction": "continue", "Order": "start-first",
+            },
         });
         assert_eq!(normalised(spec.clone()), spec);
     }
@@ -130,6 +155,15 @@ mod tests {
         let once = normalised(json!({"Mode": {"Replicated": null}, "Labels": null}));
         assert_eq!(normalised(once.clone()), once);
         assert_eq!(once["Mode"], json!({"Replicated": {"Replicas": 1}}));
+    }
+
+    #[test]
+    fn the_engines_own_networks_get_their_ids() {
+        let by = |target: &str| json!({"TaskTemplate": {"Networks": [{"Target": target}, {"Target": "x"}]}});
+        let once = normalised(by("host"));
+        assert_eq!(once["TaskTemplate"]["Networks"][0]["Target"], predefined::id("host"));
+        assert_eq!(once["TaskTemplate"]["Networks"][1]["Target"], "x");
+        assert_eq!(normalised(by(&predefined::id("host"))), once);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::engine::Facts;
 use super::error::ApiError;
 use super::passthrough::{self, AsWritten};
 use super::state::{Api, body_first};
-use super::{events, later, logs, nodes, own, services, swarm, system, tasks, version};
+use super::{events, later, logs, networks, nodes, own, services, swarm, system, tasks, version};
 
 /// All endpoints, for requests without a version prefix.
 pub(super) fn router(api: Api) -> Router {
@@ -32,8 +32,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/nodes/{id}", get(nodes::inspect).delete(nodes::remove))
         .route("/nodes/{id}/update", post(nodes::update))
         .route("/swarm", get(swarm::inspect))
-        .route("/swarm/init", post(swarm::already_in))
-        .route("/swarm/join", post(swarm::already_in))
+        .route("/swarm/init", post(swarm::init))
+        .route("/swarm/join", post(swarm::join))
         .route("/swarm/leave", post(swarm::leave))
         .route("/swarm/update", post(swarm::update))
         .route("/swarm/unlockkey", get(swarm::unlock_key))
@@ -47,7 +47,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/configs/create", post(later::no_configs))
         .route("/configs/{id}", any(later::no_such_config))
         .route("/configs/{id}/update", any(later::no_such_config))
-        .route("/networks/create", post(later::create_network));
+        .route("/networks/create", post(later::create_network))
+        .route("/networks/{id}", get(networks::inspect).fallback(passthrough::forward_or_refuse));
     let host = Router::new()
         .route("/_ping", get(system::ping))
         .route("/version", get(system::version))

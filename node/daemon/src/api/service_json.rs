@@ -46,14 +46,16 @@ pub(super) fn service(view: &ServiceView, show: Show) -> Value {
     Value::Object(out)
 }
 
-/// The ports as the spec wants them, with Docker's defaults. Ports in host mode that the engine
+/// Empty for a service without ports, as Swarm's. Else the ports as the spec wants them, with Docker's defaults. Ports in host mode that the engine
 /// chooses stay 0 here; the real ones are in each task's `PortStatus`.
 fn endpoint(spec: &Value) -> Value {
     let wanted = spec["Ports"].as_array().map(Vec::as_slice).unwrap_or_default();
     let ports: Vec<Value> = wanted.iter().map(port).collect();
     let mut out = Map::new();
-    out.insert("Spec".to_owned(), if spec.is_object() { spec.clone() } else { json!({}) });
-    if !ports.is_empty() {
+    if ports.is_empty() {
+        out.insert("Spec".to_owned(), json!({}));
+    } else {
+        out.insert("Spec".to_owned(), spec.clone());
         out.insert("Ports".to_owned(), Value::Array(ports));
     }
     Value::Object(out)

@@ -113,7 +113,7 @@ pub(super) async fn update(
         "previous" if view.previous_spec.is_none() => {
             return Err(ApiError::bad(format!(
                 "service {} does not have a previous spec",
-                view.name
+                view.id
             )));
         }
         // The body, which holds the present spec, is ignored.

@@ -85,7 +85,7 @@ pub(super) async fn body_first(request: Request, next: Next) -> Result<Response,
 /// Parses a JSON body, whatever its `Content-Type`: people use curl without one.
 pub(super) fn read_json(bytes: &Bytes) -> Result<Value, ApiError> {
     if bytes.is_empty() {
-        return Err(ApiError::bad("the request body is empty: expected JSON"));
+        return Err(ApiError::bad("got EOF while reading request body"));
     }
     serde_json::from_slice(bytes)
         .map_err(|error| ApiError::bad(format!("cannot read the request body as JSON: {error}")))

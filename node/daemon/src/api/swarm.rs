@@ -21,10 +21,41 @@ pub(super) async fn inspect(State(api): State<Api>) -> Json<Value> {
 }
 
 /// docker-py looks for this status and these words.
-pub(super) async fn already_in() -> ApiError {
-    ApiError::unavailable(
-        "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.",
-    )
+const ALREADY_IN: &str = "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.";
+
+/// A node is a cluster from its first start on. While it is the only one, `docker swarm init` has what it asked for,
+/// and the CLI goes on to print how the next node joins.
+pub(super) async fn init(State(api): State<Api>, body: Bytes) -> Result<Json<String>, ApiError> {
+    let wanted = read_json(&body)?;
+    if wanted["ForceNewCluster"] == true {
+        return Err(ApiError::unsupported(
+            "forcing a new cluster",
+            "any surviving node is a whole cluster already; docker node rm forgets those that are gone",
+        ));
+    }
+    if wanted["AutoLockManagers"] == true
+        || wanted["Spec"]["EncryptionConfig"]["AutoLockManagers"] == true
+    {
+        return Err(no_autolock());
+    }
+    match api.backend.members().await.as_slice() {
+        [me] if me.is_me => Ok(Json(me.id.to_string())),
+        _ => Err(ApiError::unavailable(ALREADY_IN)),
+    }
+}
+
+/// A node cannot change its cluster while it runs: its data belongs to the one that it is in.
+pub(super) async fn join(State(api): State<Api>, body: Bytes) -> Result<StatusCode, ApiError> {
+    let wanted = read_json(&body).unwrap_or_default();
+    let members = api.backend.members().await;
+    if members.len() > 1 {
+        return Err(ApiError::unavailable(ALREADY_IN));
+    }
+    let address = wanted["RemoteAddrs"][0].as_str().filter(|text| !text.is_empty());
+    Err(ApiError::unavailable(format!(
+        "{ALREADY_IN} It is a cluster of one so far: stop shoal on this host and start it with an empty --data-dir as 'shoal up --join {} --token TOKEN', with what 'shoal token' prints there.",
+        address.unwrap_or("HOST:7946")
+    )))
 }
 
 pub(super) async fn leave(State(api): State<Api>, params: Params) -> Result<StatusCode, ApiError> {

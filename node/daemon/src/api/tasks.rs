@@ -25,7 +25,7 @@ pub(super) async fn list(
     let filters = params.filters(FILTERS)?;
     for state in filters.values("desired-state") {
         if !matches!(state, "accepted" | "ready" | "running" | "complete" | "shutdown" | "remove") {
-            return Err(ApiError::bad(format!("invalid filter 'desired-state={state}'")));
+            return Err(ApiError::bad(format!("invalid desired-state filter: '{state}'")));
         }
     }
     let mut tasks = select(&api, &filters).await?;

@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::error::ApiError;
+use crate::predefined;
 
 /// Finds the first thing in a spec that shoal cannot do.
 pub(super) fn refuse(spec: &Value) -> Result<(), ApiError> {
@@ -65,12 +66,17 @@ fn runtime(template: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// The engine's own networks are everywhere; others there are not.
 fn networks(spec: &Value) -> Result<(), ApiError> {
-    if is_filled(&spec["Networks"]) || is_filled(&spec["TaskTemplate"]["Networks"]) {
-        return Err(ApiError::unsupported(
-            "attaching a service to networks",
-            "leave the networks out and publish the ports that others need with --publish mode=host",
-        ));
+    let lists = [&spec["Networks"], &spec["TaskTemplate"]["Networks"]];
+    for network in lists.into_iter().filter_map(Value::as_array).flatten() {
+        let target = network["Target"].as_str().unwrap_or_default();
+        if predefined::named(target).is_none() {
+            return Err(ApiError::unsupported(
+                &format!("attaching a service to the network '{target}'"),
+                "leave it out or use host, and publish the ports that others need with --publish mode=host",
+            ));
+        }
     }
     Ok(())
 }
@@ -146,8 +152,8 @@ mod tests {
                 json!({"TaskTemplate": {"NetworkAttachmentSpec": {"ContainerID": "x"}}}),
                 "attachment",
             ),
-            (json!({"TaskTemplate": {"Networks": [{"Target": "x"}]}}), "networks"),
-            (json!({"Networks": [{"Target": "x"}]}), "networks"),
+            (json!({"TaskTemplate": {"Networks": [{"Target": "x"}]}}), "network 'x'"),
+            (json!({"Networks": [{"Target": "x"}]}), "network 'x'"),
             (json!({"TaskTemplate": {"ContainerSpec": {"Secrets": [{}]}}}), "secrets"),
             (json!({"TaskTemplate": {"ContainerSpec": {"Configs": [{}]}}}), "configs"),
             (json!({"TaskTemplate": {"ContainerSpec": {"Isolation": "hyperv"}}}), "hyperv"),
@@ -176,7 +182,7 @@ mod tests {
     fn what_clients_send_empty_is_not_a_wish() {
         let spec = json!({
             "Mode": {"Replicated": {"Replicas": 1}},
-            "Networks": [],
+            "Networks": [{"Target": "host"}],
             "TaskTemplate": {
                 "Runtime": "container", "Networks": null,
                 "ContainerSpec": {"Secrets": [], "Privileges": {"CredentialSpec": null, "SELinuxContext": null}},

@@ -24,14 +24,20 @@ pub(super) fn validate(spec: &Value) -> Result<(), ApiError> {
         return Err(ApiError::bad("the service spec must be a JSON object"));
     }
     unsupported::refuse(spec)?;
+    words(spec)?;
     let typed: ServiceSpec = serde_path(spec)?;
     name(typed.name.as_deref().unwrap_or_default())?;
     partition(spec)?;
     mode(&spec["Mode"])?;
     let template = typed.task_template.unwrap_or_default();
     match &template.container_spec {
-        Some(container) => validate_container::validate(container)?,
-        None => return Err(ApiError::bad("ContainerSpec: image reference must be provided")),
+        Some(container) => {
+            validate_container::validate(container)?;
+            // The models spell it otherwise than clients do, and so do not see it.
+            validate_container::health(&spec["TaskTemplate"]["ContainerSpec"]["Healthcheck"])?;
+        }
+        // Docker's words for a template that says of no kind of task what it is.
+        None => return Err(ApiError::bad("mismatched Runtime and *Spec fields")),
     }
     resources(template.resources.as_ref())?;
     restart(&template)?;
@@ -39,6 +45,28 @@ pub(super) fn validate(spec: &Value) -> Result<(), ApiError> {
     rollout("update", &spec["UpdateConfig"])?;
     rollout("rollback", &spec["RollbackConfig"])?;
     endpoint(typed.endpoint_spec.as_ref())
+}
+
+/// What may be one of a few words: Docker's answer to any other is better than that of the types.
+fn words(spec: &Value) -> Result<(), ApiError> {
+    let orders = ["", "stop-first", "start-first"];
+    let actions = ["", "pause", "continue", "rollback"];
+    for (kind, config) in [("update", "UpdateConfig"), ("rollback", "RollbackConfig")] {
+        let text = |field: &str| spec[config][field].as_str().unwrap_or_default();
+        let (order, action) = (text("Order"), text("FailureAction"));
+        if !orders.contains(&order) {
+            return Err(ApiError::bad(format!("unrecognized {kind} order {order}")));
+        }
+        if !actions.contains(&action) || (action == "rollback" && kind == "rollback") {
+            return Err(ApiError::bad(format!("unrecognized {kind} failure action {action}")));
+        }
+    }
+    let condition = spec["TaskTemplate"]["RestartPolicy"]["Condition"].as_str().unwrap_or_default();
+    if ["", "none", "on-failure", "any"].contains(&condition) {
+        Ok(())
+    } else {
+        Err(ApiError::bad(format!("invalid RestartCondition: \"{condition}\"")))
+    }
 }
 
 fn serde_path(spec: &Value) -> Result<ServiceSpec, ApiError> {
@@ -57,7 +85,7 @@ fn name(name: &str) -> Result<(), ApiError> {
     if ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(|b| inside(*b)) {
         Ok(())
     } else {
-        Err(ApiError::bad(format!("name must be valid as a DNS name component: '{name}'")))
+        Err(ApiError::bad("name must be valid as a DNS name component"))
     }
 }
 
@@ -101,9 +129,10 @@ fn amounts(nano_cpus: Option<i64>, memory: Option<i64>) -> Result<(), ApiError> 
     match nano_cpus {
         None | Some(0 | MIN_NANO_CPUS..) => {}
         Some(nanos) => {
-            return Err(ApiError::bad(format!(
-                "invalid cpu value of {nanos} nano CPUs: Must be at least 0.001"
-            )));
+            let (whole, rest) = (nanos / 1_000_000_000, (nanos % 1_000_000_000).abs());
+            let cpus = format!("{whole}.{rest:09}");
+            let cpus = cpus.trim_end_matches('0').trim_end_matches('.');
+            return Err(ApiError::bad(format!("invalid cpu value {cpus}: Must be at least 0.001")));
         }
     }
     match memory {
@@ -170,9 +199,7 @@ fn endpoint(endpoint: Option<&EndpointSpec>) -> Result<(), ApiError> {
         let protocol = port.protocol.map(|p| p.to_string()).unwrap_or_default();
         let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol };
         if published != 0 && !seen.insert((published, protocol)) {
-            return Err(ApiError::bad(format!(
-                "EndpointSpec: duplicate published ports provided: {published}"
-            )));
+            return Err(ApiError::bad("EndpointSpec: duplicate published ports provided"));
         }
     }
     Ok(())
@@ -216,7 +243,7 @@ mod tests {
             (
                 "/TaskTemplate/RestartPolicy",
                 json!({"Condition": "never"}),
-                "cannot read the service spec",
+                "invalid RestartCondition: \"never\"",
             ),
             (
                 "/TaskTemplate/RestartPolicy",
@@ -233,7 +260,18 @@ mod tests {
                 json!({"Reservations": {"MemoryBytes": 1024}}),
                 "at least 4MiB",
             ),
+            (
+                "/TaskTemplate/ContainerSpec/Healthcheck",
+                json!({"Interval": 1000}),
+                "Interval in Healthcheck cannot be less than 1ms",
+            ),
             ("/UpdateConfig", json!({"MaxFailureRatio": 1.5}), "update-maxfailureratio"),
+            ("/UpdateConfig", json!({"Order": "sideways"}), "unrecognized update order sideways"),
+            (
+                "/RollbackConfig",
+                json!({"FailureAction": "rollback"}),
+                "unrecognized rollback failure action rollback",
+            ),
             ("/RollbackConfig", json!({"Delay": -5}), "rollback-delay cannot be negative"),
             ("/Mode", json!({"Replicated": {"Replicas": 2_000_000}}), "invalid Replicas"),
             ("/Mode", json!({"Replicated": {"Replicas": -1}}), "invalid Replicas"),

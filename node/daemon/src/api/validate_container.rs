@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use bollard::models::{HealthConfig, Mount, MountType, TaskSpecContainerSpec};
 
+use serde::Deserialize;
+use serde_json::Value;
+
 use super::error::ApiError;
+use crate::runtime::spec::Hardware;
 
 /// Docker's: a health check may not run more often than once a millisecond.
 const MIN_HEALTH_NANOS: i64 = 1_000_000;
@@ -17,10 +21,12 @@ pub(super) fn validate(container: &TaskSpecContainerSpec) -> Result<(), ApiError
             return Err(ApiError::bad(format!("invalid environment variable: '{entry}'")));
         }
     }
+    let labels = container.labels.clone().unwrap_or_default().into_iter().collect();
+    Hardware::of(&labels).map_err(|bad| ApiError::bad(bad.to_string()))?;
     if container.stop_grace_period.is_some_and(|period| period < 0) {
         return Err(ApiError::bad("ContainerSpec: stop-grace-period cannot be negative"));
     }
-    container.health_check.as_ref().map_or(Ok(()), health)
+    Ok(())
 }
 
 /// Docker's reference grammar, as far as it tells a usable name from a typing error.
@@ -109,7 +115,13 @@ fn mounts(mounts: &[Mount]) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn health(check: &HealthConfig) -> Result<(), ApiError> {
+/// Checks the `Healthcheck` of a container's spec.
+pub(super) fn health(check: &Value) -> Result<(), ApiError> {
+    let check = Option::<HealthConfig>::deserialize(check)
+        .map_err(|error| {
+            ApiError::bad(format!("cannot read the service spec: Healthcheck: {error}"))
+        })?
+        .unwrap_or_default();
     for (name, nanos) in [
         ("Interval", check.interval),
         ("Timeout", check.timeout),
@@ -118,12 +130,12 @@ fn health(check: &HealthConfig) -> Result<(), ApiError> {
     ] {
         if nanos.is_some_and(|nanos| nanos != 0 && nanos < MIN_HEALTH_NANOS) {
             return Err(ApiError::bad(format!(
-                "ContainerSpec: {name} in HealthConfig cannot be less than 1ms"
+                "ContainerSpec: {name} in Healthcheck cannot be less than 1ms"
             )));
         }
     }
     if check.retries.is_some_and(|retries| retries < 0) {
-        return Err(ApiError::bad("ContainerSpec: Retries in HealthConfig cannot be negative"));
+        return Err(ApiError::bad("ContainerSpec: Retries in Healthcheck cannot be negative"));
     }
     Ok(())
 }

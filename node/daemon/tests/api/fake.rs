@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -46,6 +47,8 @@ pub(crate) struct Fake {
     world: Mutex<World>,
     notices: broadcast::Sender<Notice>,
     engine: Option<PathBuf>,
+    /// How many tasks were handed out since it was last looked at.
+    pub(crate) tasks_copied: AtomicUsize,
 }
 
 pub(crate) fn member(number: u128, name: &str, state: MemberState) -> MemberView {
@@ -118,7 +121,12 @@ impl Fake {
             unreachable: Vec::new(),
             full: false,
         };
-        Arc::new(Self { world: Mutex::new(world), notices: broadcast::channel(64).0, engine })
+        Arc::new(Self {
+            world: Mutex::new(world),
+            notices: broadcast::channel(64).0,
+            engine,
+            tasks_copied: AtomicUsize::new(0),
+        })
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
@@ -341,7 +349,9 @@ impl Backend for Fake {
             TaskQuery::Node(id) => task.node == Some(id),
             TaskQuery::Task(id) => task.id() == id,
         };
-        self.world().tasks.iter().filter(wanted).cloned().collect()
+        let tasks: Vec<TaskView> = self.world().tasks.iter().filter(wanted).cloned().collect();
+        self.tasks_copied.fetch_add(tasks.len(), Ordering::Relaxed);
+        tasks
     }
 
     async fn members(&self) -> Vec<MemberView> {

@@ -72,6 +72,51 @@ async fn a_body_without_end_is_cut_off_at_the_limit() {
 }
 
 #[tokio::test]
+async fn a_gigabyte_that_is_only_announced_is_refused() {
+    let server = Server::start().await;
+    let head = b"POST /services/create HTTP/1.1\r\nHost: d\r\nContent-Length: 1073741824\r\n\r\n";
+    let mut stream = UnixStream::connect(&server.socket).await.unwrap();
+    stream.write_all(head).await.unwrap();
+    let chunk = vec![b' '; 1 << 20];
+    let mut sent = 0_usize;
+    let mut start = [0; 12];
+    // It is answered while most of it is still to come.
+    let answered = async {
+        loop {
+            tokio::select! {
+                read = stream.readable() => {
+                    read.unwrap();
+                    match stream.try_read(&mut start) {
+                        Ok(_) => return,
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                written = stream.writable() => {
+                    written.unwrap();
+                    sent += stream.try_write(&chunk).unwrap_or_default();
+                    assert!(sent < 64 << 20, "the server reads on and on");
+                }
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, answered).await.expect("an answer");
+    assert_eq!(&start, b"HTTP/1.1 413");
+    still_serves(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_requests_at_once_are_all_answered() {
+    let server = Server::start().await;
+    let one = || raw(&server.socket, b"GET /services?status=true HTTP/1.0\r\n\r\n".to_vec());
+    let answers = futures_util::future::join_all((0..1000).map(|_| one())).await;
+    for bytes in answers {
+        assert_eq!(Answer::parse(&bytes).status, 200);
+    }
+    still_serves(&server).await;
+}
+
+#[tokio::test]
 async fn an_answer_waits_for_the_body_that_it_does_not_need() {
     let server = Server::start().await;
     let mut stream = UnixStream::connect(&server.socket).await.unwrap();

@@ -8,6 +8,7 @@ mod server;
 
 mod engine;
 mod garbage;
+mod large;
 mod nodes;
 mod own;
 mod services;

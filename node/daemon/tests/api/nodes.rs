@@ -23,7 +23,7 @@ async fn a_node_reads_as_docker_shows_it() {
                 "Resources": {"NanoCPUs": 4_000_000_000_u64, "MemoryBytes": 8_589_934_592_u64},
                 "Engine": {"EngineVersion": "20.10.24", "Labels": {"disk": "ssd"}},
             },
-            "Status": {"State": "ready", "Message": "", "Addr": "10.0.0.1"},
+            "Status": {"State": "ready", "Addr": "10.0.0.1"},
             "ManagerStatus": {"Reachability": "reachable", "Addr": "10.0.0.1:7946"},
         })
     );
@@ -133,6 +133,18 @@ async fn the_swarm_has_tokens_and_says_no_in_dockers_words() {
             "{answer:?}"
         );
     }
+    // Alone, there is nothing to initialise any more: the CLI goes on to say how the next node joins.
+    server.fake.world().members.truncate(1);
+    let me = server.get("/nodes/self").await.json()["ID"].clone();
+    let init = server.post("/swarm/init", &json!({"ListenAddr": "0.0.0.0:2377"})).await;
+    assert_eq!((init.status, init.json()), (200, me));
+    for refused in [json!({"ForceNewCluster": true}), json!({"AutoLockManagers": true})] {
+        assert_eq!(server.post("/swarm/init", &refused).await.status, 501);
+    }
+    let join = json!({"RemoteAddrs": ["10.0.0.9:7946"], "JoinToken": "t"});
+    let join = server.post("/swarm/join", &join).await;
+    assert_eq!(join.status, 503);
+    assert!(join.message().contains("shoal up --join 10.0.0.9:7946"), "{join:?}");
     assert_eq!(server.post("/swarm/leave", &json!({})).await.status, 503);
     assert_eq!(server.post("/swarm/leave?force=1", &json!({})).await.status, 200);
     assert_eq!(server.get("/swarm/unlockkey").await.json(), json!({"UnlockKey": ""}));

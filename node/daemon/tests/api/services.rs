@@ -43,7 +43,9 @@ async fn a_service_reads_back_as_docker_shows_it() {
                 "ForceUpdate": 0,
             },
             "Mode": {"Replicated": {"Replicas": 3}},
-            "UpdateConfig": {"MaxFailureRatio": 0.4},
+            "UpdateConfig": {
+                "MaxFailureRatio": 0.4, "FailureAction": "pause", "Order": "stop-first",
+            },
         },
     });
     let inspected = server.get("/services/web").await;
@@ -117,7 +119,7 @@ async fn filters_choose_services() {
 #[tokio::test]
 async fn updates_compare_versions_and_roll_back() {
     let server = Server::start().await;
-    create(&server, "web").await;
+    let id = create(&server, "web").await;
     let mut changed = spec("web");
     changed["TaskTemplate"]["ContainerSpec"]["Image"] = json!("busybox:2");
 
@@ -132,7 +134,7 @@ async fn updates_compare_versions_and_roll_back() {
     let early = server.post("/services/web/update?version=10&rollback=previous", &changed).await;
     assert_eq!(
         (early.status, early.message().as_str()),
-        (400, "service web does not have a previous spec")
+        (400, &format!("service {id} does not have a previous spec")[..])
     );
 
     let done = server.post("/services/web/update?version=10", &changed).await;

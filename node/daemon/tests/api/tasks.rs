@@ -111,7 +111,7 @@ async fn filters_choose_tasks() {
         (json!({"service": ["nope"]}), 404, "service nope not found"),
         (json!({"node": ["nope"]}), 404, "node nope not found"),
         (json!({"bogus": ["x"]}), 400, "invalid filter 'bogus'"),
-        (json!({"desired-state": ["x"]}), 400, "invalid filter 'desired-state=x'"),
+        (json!({"desired-state": ["x"]}), 400, "invalid desired-state filter: 'x'"),
     ] {
         let answer = filtered(&server, &filters).await;
         assert_eq!((answer.status, answer.message().as_str()), (status, message));
