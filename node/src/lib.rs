@@ -8,7 +8,8 @@
 //! Where to look: [`io`] for what goes in and out; `node` for the loop; `reconcile` for what one pass
 //! over a service does; `local` and `containers` for the slots this host holds; `view` for what it
 //! believes, `members` and `standing` for what follows from that; `writes` and `persist` for the way of a
-//! change to two disks; `rollout` for updates.
+//! change to two disks; `rollout` for updates; [`foresight`]
+//! for what would happen, asked without touching anything.
 
 mod adopt;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod containers;
 mod execute;
 mod expand;
 mod facts;
+pub mod foresight;
 mod hear;
 mod held;
 mod hosts;

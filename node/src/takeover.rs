@@ -91,10 +91,17 @@ impl Losses {
 
     /// How long takeovers are spread out now, given the number of members.
     pub(crate) fn brake(&self, members: usize, at: Instant) -> Option<Millis> {
-        if members <= BRAKE_ABOVE {
-            return None;
-        }
-        let recent = self.lost.len() - self.lost.partition_point(|l| at.since(*l) > BRAKE_WINDOW);
-        (recent * BRAKE_SHARE > members).then_some(BRAKE_SPREAD)
+        brakes(members, self.lately(at))
     }
+
+    /// How many members were lost within the brake's window.
+    pub(crate) fn lately(&self, at: Instant) -> usize {
+        self.lost.len() - self.lost.partition_point(|lost| at.since(*lost) > BRAKE_WINDOW)
+    }
+}
+
+/// How long takeovers are spread out when of so many members so many were lost at about one time.
+pub(crate) fn brakes(members: usize, lost: usize) -> Option<Millis> {
+    let braked = members > BRAKE_ABOVE && lost * BRAKE_SHARE > members;
+    braked.then_some(BRAKE_SPREAD)
 }

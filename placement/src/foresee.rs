@@ -240,9 +240,9 @@ pub fn even_out(
 /// The holders of a service that has each slot once.
 fn whole(count: u32, claims: &BTreeMap<u32, Vec<Held>>) -> Option<BTreeMap<u32, Held>> {
     let held: BTreeMap<u32, Held> = claims
-        .range(1..=count)
+        .iter()
         .filter_map(|(slot, claims)| match claims.as_slice() {
-            [one] if one.settled => Some((*slot, *one)),
+            [one] if one.settled && (1..=count).contains(slot) => Some((*slot, *one)),
             _ => None,
         })
         .collect();

@@ -22,6 +22,7 @@
 //! [`PLACEMENT_VERSION`].
 
 mod batch;
+pub mod behind;
 pub mod cluster;
 pub mod constraint;
 pub mod eligible;
@@ -41,6 +42,7 @@ pub mod roster;
 mod spread;
 mod units;
 
+pub use behind::{Behind, behind};
 pub use cluster::{Cluster, Load};
 pub use constraint::Constraint;
 pub use eligible::{admits, eligible};

@@ -194,6 +194,18 @@ fn fewer_replicas_stop_the_highest_slots_and_without_a_majority_nothing_starts()
 }
 
 #[test]
+fn a_service_scaled_to_nothing_stops_and_is_not_evened_out() {
+    let hosts = equal_hosts(2);
+    let on = vec![Held { node: hosts[0].id, settled: true }];
+    let mut works = Works::from([work(request(1), 0, BTreeMap::from([(1, on.clone()), (2, on)]))]);
+    let mut loads = cluster(&hosts, &works);
+    assert_eq!(foresee(&mut loads, &mut works)[&ServiceId(1)], Outlook::default());
+    assert!(slots(&works[&ServiceId(1)]).is_empty());
+    assert_eq!(loads.load(hosts[0].id).unwrap().tasks, 0);
+    assert!(even_out(&mut loads, &mut works, 10).is_empty());
+}
+
+#[test]
 fn a_handover_under_way_is_no_second_one() {
     let mut hosts = equal_hosts(3);
     hosts[0].accepts = Accepts::No(Closed::Draining);
