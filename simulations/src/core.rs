@@ -5,6 +5,7 @@
 
 use membership::time::{Instant, Now};
 use node::Node;
+use node::foresight::Picture;
 use node::io::{Effect, Input};
 use node::views::{ConflictView, MemberView, ServiceView, TaskView};
 
@@ -15,6 +16,7 @@ pub trait Core: std::fmt::Debug {
     fn members(&self) -> Vec<MemberView>;
     fn tasks(&self) -> Vec<TaskView>;
     fn conflicts(&self) -> Vec<ConflictView>;
+    fn picture(&self) -> Picture;
 }
 
 impl Core for Node {
@@ -40,5 +42,9 @@ impl Core for Node {
 
     fn conflicts(&self) -> Vec<ConflictView> {
         Self::conflicts(self)
+    }
+
+    fn picture(&self) -> Picture {
+        Self::picture(self)
     }
 }

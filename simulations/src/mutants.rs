@@ -11,6 +11,7 @@ use membership::record::Record;
 use membership::time::{Instant, Millis, Now};
 use membership::wire;
 use node::Settings;
+use node::foresight::Picture;
 use node::io::{Effect, Input};
 use node::runtime::{ActionId, ActionResult, RuntimeAction};
 use node::slot::{ClaimPart, Epoch, Phase};
@@ -238,5 +239,9 @@ impl Core for Mutant {
 
     fn conflicts(&self) -> Vec<ConflictView> {
         self.core.conflicts()
+    }
+
+    fn picture(&self) -> Picture {
+        self.core.picture()
     }
 }
