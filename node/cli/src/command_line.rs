@@ -6,14 +6,14 @@ use crate::client::Client;
 use crate::exit::Outcome;
 use crate::output::say;
 use crate::service::{self, ServiceCommand};
-use crate::{conflicts, demo, host, leave, nodes, simulate, status, token, up};
+use crate::{conflicts, demo, explain, host, leave, nodes, plan, simulate, status, token, up};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  refused or failed; the text says why and what is still true
   2  the command line is wrong; nothing was sent
-  3  the change is stored and has not come about (yet)
+  3  the change is stored and has not come about (yet); of `plan`: something would be left waiting
   4  no shoal node could be reached
 
 The node is found by --host, else SHOAL_HOST, else DOCKER_HOST, else unix:///run/shoal/docker.sock.
@@ -54,6 +54,10 @@ enum Command {
     /// Create, list, change and remove services
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Foresee what would move where if hosts were lost, drained or added, or services scaled
+    Plan(Box<plan::PlanFlags>),
+    /// Say why a replica is where it is, or nowhere
+    Explain(explain::ExplainFlags),
     /// Look at edits that lost against a concurrent one
     #[command(subcommand)]
     Conflicts(conflicts::ConflictsCommand),
@@ -80,6 +84,8 @@ pub(crate) async fn run(line: Shoal) -> Outcome {
         Command::Token(flags) => token::run(&client()?, flags.format).await,
         Command::Node(command) => nodes::run(&client()?, command).await,
         Command::Service(command) => service::run(&client()?, command).await,
+        Command::Plan(flags) => plan::run(&client()?, &flags).await,
+        Command::Explain(flags) => explain::run(&client()?, &flags).await,
         Command::Conflicts(command) => conflicts::run(&client()?, command).await,
         Command::Simulate(what) => simulate::run(*what, client).await,
         Command::Completion { shell } => {
@@ -119,6 +125,10 @@ mod tests {
             "shoal --host unix:///x service ls --format json",
             "shoal service ls -H unix:///x",
             "shoal node update --availability drain --label-add a=b n1",
+            "shoal plan --kill a --kill b --kill-zone r1 --drain c --scale web=200 --scale db=2",
+            "shoal plan --add 2 --like a --cpu 8 --memory 32g --zone r2 --label disk=ssd",
+            "shoal plan --add-label a:disk=ssd --remove-label b:disk --format json",
+            "shoal explain web.3 --format json",
             "shoal completion bash",
             "shoal simulate scenarios",
             "shoal simulate scenario rack-loss --seed 7 --html report.html --twice",
@@ -147,6 +157,10 @@ mod tests {
             "shoal simulate",
             "shoal simulate scenario",
             "shoal simulate scenario rack-loss --speed 0",
+            "shoal plan --zone r1",
+            "shoal plan --scale web",
+            "shoal plan --add 0",
+            "shoal explain",
             "shoal nonsense",
         ] {
             assert!(!accepts(line), "{line}");

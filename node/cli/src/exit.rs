@@ -5,7 +5,7 @@
 //! | 0 | done |
 //! | 1 | refused or failed; the text says why and what is still true |
 //! | 2 | the command line is wrong; nothing was sent |
-//! | 3 | the change was accepted and has not come about (yet): waited too long, paused, interrupted |
+//! | 3 | the change was accepted and has not come about (yet): waited too long, paused, interrupted; of `plan`: something would be left waiting |
 //! | 4 | no shoal node could be reached |
 
 use std::fmt;

@@ -120,7 +120,7 @@ pub(crate) struct ScaleFlags {
     services: Vec<(String, u64)>,
 }
 
-fn scale_of(text: &str) -> Result<(String, u64), String> {
+pub(crate) fn scale_of(text: &str) -> Result<(String, u64), String> {
     text.split_once('=')
         .filter(|(name, _)| !name.is_empty())
         .and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?)))

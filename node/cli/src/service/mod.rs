@@ -18,9 +18,10 @@ mod ps;
 mod spec;
 mod values;
 
+pub(crate) use change::scale_of;
 pub(crate) use flags::word;
 pub(crate) use ps::rows_of_tasks;
-pub(crate) use values::{duration, label};
+pub(crate) use values::{bytes, cpus, duration, label};
 
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum ServiceCommand {

@@ -7,6 +7,7 @@ mod fake;
 
 mod cluster;
 mod demo;
+mod foresight;
 mod run;
 mod services;
 mod simulate;

@@ -12,6 +12,7 @@ use membership::id::{ClusterId, NodeId, ServiceId, TaskId};
 use membership::member::EngineState;
 use membership::time::{Millis, Wall};
 use node::command::{Command, CommandError, Reply};
+use node::foresight::Picture;
 use node::io::Notice;
 use node::views::{ConflictView, MemberView, ServiceView, TaskView};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub trait Backend: Send + Sync + 'static {
     async fn conflicts(&self) -> Vec<ConflictView>;
 
     async fn cluster(&self) -> ClusterView;
+
+    /// A copy of what foresight needs; `None` when the node is stopping.
+    async fn picture(&self) -> Option<Picture>;
 
     async fn status(&self) -> StatusView;
 

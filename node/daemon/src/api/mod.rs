@@ -2,7 +2,8 @@
 //! passed through to the local engine, byte for byte.
 //!
 //! A request travels: [`listen`] (socket, limits) -> `route` (version prefix; ours or the engine's)
-//! -> one endpoint module (`services`, `tasks`, `nodes`, `logs`, `events`, `swarm`, `system`, `own`)
+//! -> one endpoint module (`services`, `tasks`, `nodes`, `logs`, `events`, `swarm`, `system`, `own`,
+//! `foresight`)
 //! -> [`backend`], the only thing in here that knows a node. What an endpoint shows is made by the
 //! `*_json` modules; what it accepts is tidied by `normalise` and checked by `validate` and
 //! `unsupported`, all pure functions over JSON.
@@ -17,6 +18,8 @@ mod event_log;
 mod events;
 mod field_names;
 mod filters;
+mod foresight;
+mod foresight_json;
 mod later;
 mod logs;
 mod lookup;

@@ -15,7 +15,9 @@ use super::engine::Facts;
 use super::error::ApiError;
 use super::passthrough::{self, AsWritten};
 use super::state::{Api, body_first};
-use super::{events, later, logs, networks, nodes, own, services, swarm, system, tasks, version};
+use super::{
+    events, foresight, later, logs, networks, nodes, own, services, swarm, system, tasks, version,
+};
 
 /// All endpoints, for requests without a version prefix.
 pub(super) fn router(api: Api) -> Router {
@@ -58,6 +60,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/shoal/v1/status", get(own::status))
         .route("/shoal/v1/token", get(own::token))
         .route("/shoal/v1/leave", post(own::leave))
+        .route("/shoal/v1/plan", post(foresight::plan))
+        .route("/shoal/v1/explain/{what}", get(foresight::explain))
         .route("/shoal/v1/members", get(own::members))
         .route("/shoal/v1/members/{id}", get(own::inspect_member))
         .route("/shoal/v1/conflicts", get(own::conflicts))

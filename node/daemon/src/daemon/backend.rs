@@ -13,6 +13,7 @@ use membership::member::{EngineState, Profile};
 use membership::time::Wall;
 use node::Node;
 use node::command::{Command, CommandError, Refused, Reply};
+use node::foresight::Picture;
 use node::io::Notice;
 use node::views::{ConflictView, MemberView, ServiceView, TaskView};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -158,6 +159,10 @@ impl Backend for LocalNode {
 
     async fn conflicts(&self) -> Vec<ConflictView> {
         self.read(Node::conflicts).await.unwrap_or_default()
+    }
+
+    async fn picture(&self) -> Option<Picture> {
+        self.read(Node::picture).await
     }
 
     async fn cluster(&self) -> ClusterView {

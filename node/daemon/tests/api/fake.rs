@@ -16,13 +16,16 @@ use futures_util::StreamExt;
 use membership::id::{ClusterId, NodeId, ServiceId, TaskId};
 use membership::member::{EngineState, Health, MemberState, Profile, Resources};
 use membership::record::Digest;
-use membership::time::Wall;
+use membership::time::{Millis, Wall};
 use node::command::{Command, CommandError, Refused, Reply};
+use node::foresight::{Holding, Patience, Picture, PicturedMember, PicturedService, Wants};
 use node::io::{Notice, ServiceChange};
-use node::slot::{Slot, TaskState, TaskStatus, TemplateId};
+use node::slot::{Epoch, Phase, Slot, TaskState, TaskStatus, TemplateId};
+use node::spec::{Mode, ServiceSpec};
 use node::views::{
     Availability, ConflictView, DesiredState, MemberView, ServiceView, TaskView, UpdateStatus,
 };
+use placement::{Accepts, Closed, Host, Request};
 use serde_json::Value;
 use tokio::sync::broadcast;
 
@@ -91,6 +94,35 @@ pub(crate) fn member(number: u128, name: &str, state: MemberState) -> MemberView
         created: Wall(START),
         updated: Wall(START),
         replicas: 0,
+    }
+}
+
+fn pictured(member: &MemberView) -> PicturedMember {
+    let profile = member.profile.as_ref().unwrap();
+    PicturedMember {
+        name: member.name.clone(),
+        state: member.state,
+        reason: member.reason.clone(),
+        availability: member.availability,
+        belongs: true,
+        counted: member.state.holds_claims(),
+        settling: false,
+        host: Some(Host {
+            id: member.id,
+            name: member.name.clone(),
+            zone: profile.zone.clone(),
+            node_labels: member.labels.clone(),
+            engine_labels: profile.labels.clone(),
+            role: member.role.clone(),
+            os: profile.os.clone(),
+            arch: profile.arch.clone(),
+            ip: profile.addr.ip(),
+            capacity: profile.capacity,
+            accepts: match member.state {
+                MemberState::Alive => Accepts::Yes,
+                _ => Accepts::No(Closed::Down),
+            },
+        }),
     }
 }
 
@@ -184,6 +216,59 @@ impl World {
             .count() as u64;
         let service = self.services.get_mut(&id).unwrap();
         (service.running, service.desired) = (running, running);
+    }
+
+    fn picture(&self) -> Picture {
+        let second = Millis(1_000);
+        Picture {
+            me: self.cluster.me,
+            members: self.members.iter().map(|member| (member.id, pictured(member))).collect(),
+            services: self.services.iter().map(|(id, s)| (*id, self.pictured(*id, s))).collect(),
+            lost: 0,
+            patience: Patience {
+                fence_after: second,
+                fence_wait: second,
+                even_after: Some(second),
+                stagger: second,
+            },
+            caveats: Vec::new(),
+        }
+    }
+
+    fn pictured(&self, id: ServiceId, service: &ServiceView) -> PicturedService {
+        let spec = ServiceSpec::parse(&service.spec).unwrap();
+        let running = self.tasks.iter().filter(|task| {
+            task.service == id && task.node.is_some() && task.state() == TaskState::Running
+        });
+        let holding = |task: &TaskView| Holding {
+            node: task.node.unwrap(),
+            live: true,
+            epoch: Epoch(7),
+            phase: Phase::Ready,
+            failures: 0,
+            task: task.id(),
+            created: task.status.created,
+            since: task.status.since,
+            error: None,
+        };
+        PicturedService {
+            name: service.name.clone(),
+            claims: running.map(|task| (task.slot(), vec![holding(task)])).collect(),
+            pending: BTreeMap::new(),
+            idle: None,
+            wants: Some(Wants {
+                request: Request {
+                    service: id,
+                    resources: spec.reservation,
+                    constraints: spec.constraints,
+                    ..Request::default()
+                },
+                mode: spec.mode,
+                replicas: if spec.mode == Mode::Global { 0 } else { spec.replicas },
+                partition: spec.partition,
+                rolling: false,
+            }),
+        }
     }
 
     fn new_task(
@@ -360,6 +445,10 @@ impl Backend for Fake {
 
     async fn conflicts(&self) -> Vec<ConflictView> {
         self.world().conflicts.clone()
+    }
+
+    async fn picture(&self) -> Option<Picture> {
+        Some(self.world().picture())
     }
 
     async fn cluster(&self) -> ClusterView {

@@ -7,6 +7,7 @@ mod fake;
 mod server;
 
 mod engine;
+mod foresight;
 mod garbage;
 mod large;
 mod nodes;
