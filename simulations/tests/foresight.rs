@@ -175,7 +175,6 @@ impl Tally {
     /// So many of a hundred moves may end on another host than the foreseen one, and none may be made
     /// that was not foreseen.
     fn holds(&self, per_cent: usize) {
-        println!("{} of {} moves went elsewhere", self.elsewhere, self.foreseen);
         assert!(self.wrong.is_empty(), "{:#?}", self.wrong);
         assert!(self.foreseen > 0, "nothing was foreseen at all");
         assert!(self.elsewhere * 100 <= self.foreseen * per_cent, "{self:?}");
