@@ -48,6 +48,8 @@ pub struct Disk {
     /// Contents before the latest writes, newest last.
     before: Vec<Content>,
     manner: DiskManner,
+    /// The store finds the file damaged and refuses it: shoal does not start.
+    pub damaged: bool,
 }
 
 impl Disk {
@@ -117,6 +119,16 @@ impl Disk {
     /// as another node; the simulator gives it a new id.
     pub fn wipe(&mut self) {
         *self = Self { manner: self.manner, ..Self::default() };
+    }
+
+    /// An old copy takes the place of what is there.
+    pub fn restore(&mut self, content: Content) {
+        *self = Self { content, ..Self::default() };
+    }
+
+    /// The numbers that were drawn after the copy was made are drawn again, unless somebody says so.
+    pub fn draw_above(&mut self, incarnation: Incarnation) {
+        self.content.incarnation = self.content.incarnation.max(incarnation);
     }
 
     /// What it holds under a key, as an order.

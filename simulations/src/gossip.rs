@@ -2,7 +2,8 @@
 //!
 //! `real` is chitchat itself ([`crate::real_gossip`]); `modelled` is the same exchange in a few lines:
 //! every interval a node compares versions with three random live members, sometimes one that is
-//! silent and a seed, and each side sends what the other lacks (Scuttlebutt: van Renesse et al.,
+//! silent, and each side sends what the other lacks; without news it does so at a quarter of the pace, as
+//! the gossip crate's guard lets chitchat. [`crate::fidelity`] shows that the two agree (Scuttlebutt: van Renesse et al.,
 //! "Efficient Reconciliation and Flow Control for Anti-Entropy Protocols", 2008). The modelled one
 //! draws its choices from the run's seed, which makes it replayable and cheap.
 
@@ -58,7 +59,7 @@ pub trait Carrier: std::fmt::Debug {
     fn freeze(&mut self, at: At, host: HostIx, frozen: bool);
     /// A connection between the two came up: they compare at once.
     fn connected(&mut self, at: At, host: HostIx, peer: HostIx, out: &mut GossipOut);
-    fn publish(&mut self, host: HostIx, fact: SignedFact);
+    fn publish(&mut self, at: At, host: HostIx, fact: SignedFact);
     fn deliver(&mut self, at: At, to: HostIx, from: HostIx, payload: Payload, out: &mut GossipOut);
     /// When [`Carrier::due`] wants to be called next.
     fn next_due(&self) -> Option<At>;
@@ -85,6 +86,13 @@ impl Pace {
     fn interval_for(self, members: usize) -> Span {
         let factor = members.clamp(FULL_PACE_MEMBERS, FULL_PACE_MEMBERS * 30) as u64;
         Span(self.interval.0 * factor / FULL_PACE_MEMBERS as u64)
+    }
+
+    /// The time between two rounds: chitchat ticks at the base interval, and a round is the first tick
+    /// after the interval but for half a tick.
+    fn between_rounds(self, interval: Span) -> Span {
+        let wait = interval.0.saturating_sub(self.interval.0 / 2);
+        Span(wait.div_ceil(self.interval.0.max(1)).max(1) * self.interval.0)
     }
 }
 
@@ -119,6 +127,13 @@ const DIGEST_LINE_BYTES: usize = 66;
 /// A delta stops growing here; the rest goes in the next round.
 const MAX_DELTA_BYTES: usize = 60_000;
 const FACT_HEADER_BYTES: usize = 120;
+/// Rounds at full pace after news was said or heard; without any, rounds are so many of the pace's intervals
+/// apart at least; and who is sent this much lags behind and asks again at once (the guard's settings).
+const NEWS_ROUNDS: u64 = 10;
+const QUIET_FACTOR: u64 = 4;
+const CATCH_UP_BYTES: usize = 8 * 1024;
+/// Rounds without a sign of life after which a member counts as silent, where that is longer.
+const SILENT_ROUNDS: u64 = 8;
 
 #[derive(Debug)]
 struct Owner {
@@ -134,6 +149,9 @@ struct Side {
     seeds: Vec<HostIx>,
     owners: BTreeMap<NodeId, Owner>,
     next_round: At,
+    last_round: Option<At>,
+    /// When something was last said or heard that somebody did not know.
+    news: Option<At>,
     frozen: bool,
 }
 
@@ -163,7 +181,9 @@ impl Side {
             let known = theirs.binary_search_by_key(id, |(id, _)| *id).ok().map(|i| theirs[i].1);
             let known =
                 known.unwrap_or(Version { incarnation: Incarnation(0), heartbeat: 0, seq: 0 });
-            if known >= owner.version {
+            // Heartbeats travel in the digests.
+            let (theirs, ours) = (known, owner.version);
+            if (theirs.incarnation, theirs.seq) >= (ours.incarnation, ours.seq) || ours.seq == 0 {
                 continue;
             }
             let after = if known.incarnation == owner.version.incarnation { known.seq } else { 0 };
@@ -188,9 +208,50 @@ impl Side {
         (deltas, bytes)
     }
 
+    /// Signs of life of others.
+    fn hear(&mut self, at: At, digest: &Digest) {
+        for (id, version) in digest {
+            let Some(owner) = self.owners.get_mut(id).filter(|_| *id != self.me) else { continue };
+            if owner.version.incarnation == version.incarnation
+                && owner.version.heartbeat < version.heartbeat
+            {
+                owner.version.heartbeat = version.heartbeat;
+                owner.heard = at;
+            }
+        }
+    }
+
+    fn has_news(&self, at: At, pace: Pace) -> bool {
+        let recent = Span(pace.interval_for(self.owners.len()).0 * NEWS_ROUNDS);
+        self.news.is_some_and(|news| at < news + recent)
+    }
+
+    /// News was said or heard: full pace for a while. A pause that is under way is cut short.
+    fn note_news(&mut self, at: At, pace: Pace, bytes: usize) {
+        if !self.has_news(at, pace)
+            && let Some(last) = self.last_round
+        {
+            let full = pace.between_rounds(pace.interval_for(self.owners.len()));
+            let ticks = at.since(last).0.div_ceil(pace.interval.0.max(1));
+            let next = (last + full).max(last + Span(ticks * pace.interval.0));
+            self.next_round = self.next_round.min(next);
+        }
+        self.news = Some(at);
+        if bytes >= CATCH_UP_BYTES {
+            let ticks = self.last_round.map_or(0, |last| at.since(last).0 / pace.interval.0.max(1));
+            let next = self.last_round.map(|last| last + Span((ticks + 1) * pace.interval.0));
+            self.next_round = self.next_round.min(next.unwrap_or(at));
+        }
+    }
+
     fn apply(&mut self, at: At, me: HostIx, deltas: Vec<Delta>, out: &mut GossipOut) {
         for delta in deltas {
             if delta.owner == self.me {
+                // Somebody bears this node's key in a later life: it has to know.
+                let own = self.owners.get(&self.me).map(|owner| owner.version.incarnation);
+                let later = own.is_some_and(|own| delta.version.incarnation > own);
+                let fact = delta.facts.first().filter(|_| later);
+                out.facts.extend(fact.map(|fact| (me, (**fact).clone())));
                 continue;
             }
             let owner = self.owners.entry(delta.owner).or_insert_with(|| Owner {
@@ -223,18 +284,20 @@ impl Side {
 
     fn peers(&self, at: At, pace: Pace, chance: &mut Chance) -> Vec<HostIx> {
         let others = || self.owners.iter().filter(|(id, _)| **id != self.me);
-        let silent = |owner: &Owner| at.since(owner.heard) > pace.silence;
+        let quiet = Span(pace.interval.0 * QUIET_FACTOR).max(pace.interval_for(self.owners.len()));
+        let silence = pace.silence.max(Span(quiet.0 * SILENT_ROUNDS));
+        let silent = |owner: &Owner| at.since(owner.heard) > silence;
         let mut live: Vec<HostIx> =
             others().filter(|(_, o)| !silent(o)).map(|(_, o)| o.host).collect();
         let dead: Vec<HostIx> = others().filter(|(_, o)| silent(o)).map(|(_, o)| o.host).collect();
         chance.shuffle(&mut live);
         live.truncate(pace.fanout);
-        // As chitchat: a silent member with a chance that grows with their number, a seed when alone
-        // and now and then anyhow, so that halves find each other again.
+        // As chitchat: a silent member with a chance that grows with their number, so that halves find each
+        // other again, and a seed when alone.
         if !dead.is_empty() && chance.below((live.len() + 1) as u64) < dead.len() as u64 {
             live.extend(chance.pick(&dead));
         }
-        if live.is_empty() || chance.per_mille(100) {
+        if live.is_empty() {
             live.extend(chance.pick(&self.seeds));
         }
         live
@@ -256,7 +319,9 @@ impl Carrier for Modelled {
         // Spread over the interval by number, as independent starts would be.
         let next_round = at + Span(self.pace.interval.0 / 16 * u64::from(host.0 % 16 + 1));
         let seeds = seeds.iter().copied().filter(|seed| *seed != host).collect();
-        self.sides.insert(host, Side { me: id, seeds, owners, next_round, frozen: false });
+        let (last_round, news, frozen) = (None, Some(at), false);
+        let side = Side { me: id, seeds, owners, next_round, last_round, news, frozen };
+        self.sides.insert(host, side);
         self.due.insert((next_round, host));
     }
 
@@ -284,42 +349,18 @@ impl Carrier for Modelled {
         out.sends.push(Outgoing { from: host, to: peer, bytes, payload });
     }
 
-    fn publish(&mut self, host: HostIx, fact: SignedFact) {
-        let Some(side) = self.sides.get_mut(&host) else { return };
-        let Some(own) = side.owners.get_mut(&side.me) else { return };
-        if fact.owner != side.me {
-            return;
-        }
-        if fact.incarnation > own.version.incarnation {
-            own.facts.clear();
-            own.version =
-                Version { incarnation: fact.incarnation, heartbeat: own.version.heartbeat, seq: 0 };
-        }
-        own.version.seq = own.version.seq.max(fact.seq);
-        own.facts.insert(fact.key, Arc::new(fact));
+    fn publish(&mut self, at: At, host: HostIx, fact: SignedFact) {
+        let pace = self.pace;
+        self.with_side(host, |side| {
+            side.publish(fact);
+            side.note_news(at, pace, 0);
+        });
     }
 
     fn deliver(&mut self, at: At, to: HostIx, from: HostIx, payload: Payload, out: &mut GossipOut) {
-        let Some(side) = self.sides.get_mut(&to) else { return };
         let Payload::Modelled(exchange) = payload else { return };
-        let mut send = |exchange, bytes| {
-            let payload = Payload::Modelled(Box::new(exchange));
-            out.sends.push(Outgoing { from: to, to: from, bytes, payload });
-        };
-        match *exchange {
-            Exchange::Syn(theirs) => {
-                let (deltas, bytes) = side.delta(&theirs);
-                let digest = side.digest();
-                let size = bytes + digest.len() * DIGEST_LINE_BYTES;
-                send(Exchange::SynAck(digest, deltas), size);
-            }
-            Exchange::SynAck(theirs, deltas) => {
-                let (mine, bytes) = side.delta(&theirs);
-                send(Exchange::Ack(mine), bytes);
-                side.apply(at, to, deltas, out);
-            }
-            Exchange::Ack(deltas) => side.apply(at, to, deltas, out),
-        }
+        let pace = self.pace;
+        self.with_side(to, |side| side.take(at, pace, (to, from), *exchange, out));
     }
 
     fn next_due(&self) -> Option<At> {
@@ -330,9 +371,12 @@ impl Carrier for Modelled {
         while let Some((when, host)) = self.due.first().copied().filter(|(when, _)| *when <= at) {
             self.due.remove(&(when, host));
             let Some(side) = self.sides.get_mut(&host) else { continue };
-            // Up to an eighth of jitter keeps the rounds of different nodes from falling into step.
-            let interval = self.pace.interval_for(side.owners.len());
-            side.next_round = at + interval + Span(chance.below(interval.0 / 8));
+            let mut interval = self.pace.interval_for(side.owners.len());
+            if !side.has_news(at, self.pace) {
+                interval = interval.max(Span(self.pace.interval.0 * QUIET_FACTOR));
+            }
+            side.last_round = Some(at);
+            side.next_round = at + self.pace.between_rounds(interval);
             self.due.insert((side.next_round, host));
             if let Some(own) = side.owners.get_mut(&side.me) {
                 own.version.heartbeat += 1;
@@ -345,6 +389,79 @@ impl Carrier for Modelled {
                 out.sends.push(Outgoing { from: host, to, bytes, payload });
             }
         }
+    }
+}
+
+impl Modelled {
+    /// Lets a side do something that may bring its next round forward.
+    fn with_side(&mut self, host: HostIx, f: impl FnOnce(&mut Side)) {
+        let Some(side) = self.sides.get_mut(&host) else { return };
+        let before = side.next_round;
+        f(side);
+        if side.next_round != before && !side.frozen {
+            self.due.remove(&(before, host));
+            self.due.insert((side.next_round, host));
+        }
+    }
+}
+
+impl Side {
+    fn publish(&mut self, fact: SignedFact) {
+        let Some(own) = self.owners.get_mut(&self.me) else { return };
+        if fact.owner != self.me {
+            return;
+        }
+        if fact.incarnation > own.version.incarnation {
+            own.facts.clear();
+            own.version =
+                Version { incarnation: fact.incarnation, heartbeat: own.version.heartbeat, seq: 0 };
+        }
+        own.version.seq = own.version.seq.max(fact.seq);
+        own.facts.insert(fact.key, Arc::new(fact));
+    }
+
+    fn take(
+        &mut self,
+        at: At,
+        pace: Pace,
+        (to, from): (HostIx, HostIx),
+        exchange: Exchange,
+        out: &mut GossipOut,
+    ) {
+        let mut send = |exchange, bytes| {
+            let payload = Payload::Modelled(Box::new(exchange));
+            out.sends.push(Outgoing { from: to, to: from, bytes, payload });
+        };
+        let deltas = match exchange {
+            Exchange::Syn(theirs) => {
+                self.hear(at, &theirs);
+                let (deltas, bytes) = self.delta(&theirs);
+                let digest = self.digest();
+                let size = bytes + digest.len() * DIGEST_LINE_BYTES;
+                if !deltas.is_empty() {
+                    self.note_news(at, pace, 0);
+                }
+                send(Exchange::SynAck(digest, deltas), size);
+                return;
+            }
+            Exchange::SynAck(theirs, deltas) => {
+                self.hear(at, &theirs);
+                let (mine, bytes) = self.delta(&theirs);
+                // An answer without content is not sent.
+                if !mine.is_empty() {
+                    self.note_news(at, pace, 0);
+                    send(Exchange::Ack(mine), bytes);
+                }
+                deltas
+            }
+            Exchange::Ack(deltas) => deltas,
+        };
+        if !deltas.is_empty() {
+            let facts = deltas.iter().flat_map(|delta| &delta.facts);
+            let bytes = facts.map(|fact| fact.value.as_ref().map_or(0, Vec::len)).sum();
+            self.note_news(at, pace, bytes);
+        }
+        self.apply(at, to, deltas, out);
     }
 }
 
@@ -397,15 +514,17 @@ mod tests {
                 Incarnation(1),
                 &[HostIx(0)],
             );
-            carrier.publish(HostIx(n), fact(u128::from(n) + 1, 1, 1, FactKey::Profile));
-            carrier.publish(HostIx(n), fact(u128::from(n) + 1, 1, 2, FactKey::Health));
+            let facts = [(1, FactKey::Profile), (2, FactKey::Health)];
+            for (seq, key) in facts {
+                carrier.publish(At::ZERO, HostIx(n), fact(u128::from(n) + 1, 1, seq, key));
+            }
         }
         let heard = run(&mut carrier, 100, At::ZERO);
         for n in 0..10 {
             assert_eq!(heard[&HostIx(n)].len(), 18, "host {n}");
         }
         carrier.start(At(10_000_000), HostIx(3), NodeId(4), Incarnation(2), &[HostIx(0)]);
-        carrier.publish(HostIx(3), fact(4, 2, 1, FactKey::Profile));
+        carrier.publish(At(10_000_000), HostIx(3), fact(4, 2, 1, FactKey::Profile));
         let heard = run(&mut carrier, 100, At(10_000_000));
         for n in (0..10).filter(|n| *n != 3) {
             let own: Vec<_> = heard[&HostIx(n)].iter().map(|f| (f.incarnation.0, f.seq)).collect();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use membership::id::NodeId;
+use membership::id::{Incarnation, NodeId};
 use membership::member::Resources;
 use membership::message::Message;
 use membership::record::Record;
@@ -54,6 +54,14 @@ pub struct Host {
     pub process: Option<Process>,
     /// The process reported that it has left for good.
     pub left: bool,
+    /// Has never been started: it may join one day.
+    pub spare: bool,
+    /// Runs a release from before the present one.
+    pub older: bool,
+    /// The disk is a copy of this other host's.
+    pub clone_of: Option<HostIx>,
+    /// Power fails in the middle of the next write: for how long, and whether the file is damaged by it.
+    pub torn: Option<(Span, bool)>,
 }
 
 impl Host {
@@ -72,6 +80,10 @@ impl Host {
             boots: Boot(0),
             process: None,
             left: false,
+            spare: false,
+            older: false,
+            clone_of: None,
+            torn: None,
         }
     }
 
@@ -108,6 +120,8 @@ pub const BACKLOG: usize = 4096;
 #[derive(Debug)]
 pub struct Process {
     pub boot: Boot,
+    /// What peers are told in greetings.
+    pub incarnation: Incarnation,
     pub core: Box<dyn Core>,
     pub frozen: bool,
     pub backlog: VecDeque<Input>,
@@ -124,9 +138,10 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn new(boot: Boot, core: Box<dyn Core>) -> Self {
+    pub fn new(boot: Boot, incarnation: Incarnation, core: Box<dyn Core>) -> Self {
         Self {
             boot,
+            incarnation,
             core,
             frozen: false,
             backlog: VecDeque::new(),

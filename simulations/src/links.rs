@@ -85,7 +85,26 @@ impl Cut {
     }
 }
 
-/// Names a cut so that it can be healed.
+/// Whose packets fare worse for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    All,
+    Host(HostIx),
+    /// Both ways between two hosts.
+    Link(HostIx, HostIx),
+}
+
+impl Scope {
+    fn covers(self, from: HostIx, to: HostIx) -> bool {
+        match self {
+            Self::All => true,
+            Self::Host(host) => host == from || host == to,
+            Self::Link(a, b) => (a, b) == (from, to) || (b, a) == (from, to),
+        }
+    }
+}
+
+/// Names a cut, or bad links, so that they can be healed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CutId(pub u32);
 
@@ -102,6 +121,7 @@ pub struct Links {
     base: Quality,
     hosts: BTreeMap<HostIx, Quality>,
     cuts: BTreeMap<CutId, Cut>,
+    worse: BTreeMap<CutId, (Scope, Quality)>,
     next_cut: u32,
 }
 
@@ -132,14 +152,24 @@ impl Links {
         id
     }
 
-    /// Takes a cut away; false if it was not there any more.
+    /// From now on packets fare at least as badly as this says. Several such things at once add up their
+    /// losses and take the worst of the rest.
+    pub fn worsen(&mut self, scope: Scope, quality: Quality) -> CutId {
+        let id = CutId(self.next_cut);
+        self.next_cut += 1;
+        self.worse.insert(id, (scope, quality));
+        id
+    }
+
+    /// Takes a cut or what makes links worse away; false if it was not there any more.
     pub fn mend(&mut self, id: CutId) -> bool {
-        self.cuts.remove(&id).is_some()
+        self.worse.remove(&id).is_some() | self.cuts.remove(&id).is_some()
     }
 
     pub fn heal(&mut self) {
         self.cuts.clear();
         self.hosts.clear();
+        self.worse.clear();
     }
 
     pub fn is_whole(&self) -> bool {
@@ -156,14 +186,14 @@ impl Links {
 
     fn path(&self, from: HostIx, to: HostIx) -> Quality {
         let mut path = self.base;
-        for end in [from, to] {
-            if let Some(own) = self.hosts.get(&end) {
-                path.delay.0 = path.delay.0.max(own.delay.0);
-                path.delay.1 = path.delay.1.max(own.delay.1);
-                path.loss = (path.loss + own.loss).min(1000);
-                path.duplicated = path.duplicated.max(own.duplicated);
-                path.reordered = path.reordered.max(own.reordered);
-            }
+        let ends = [from, to].into_iter().filter_map(|end| self.hosts.get(&end));
+        let worse = self.worse.values().filter(|(scope, _)| scope.covers(from, to));
+        for own in ends.chain(worse.map(|(_, quality)| quality)) {
+            path.delay.0 = path.delay.0.max(own.delay.0);
+            path.delay.1 = path.delay.1.max(own.delay.1);
+            path.loss = (path.loss + own.loss).min(1000);
+            path.duplicated = path.duplicated.max(own.duplicated);
+            path.reordered = path.reordered.max(own.reordered);
         }
         path
     }
@@ -273,6 +303,19 @@ mod tests {
                 .count()
         };
         assert!((400..600).contains(&lost(0, 2)));
+        let mut links = links.clone();
+        let id = links
+            .worsen(Scope::Link(HostIx(2), HostIx(0)), Quality { loss: 450, ..Quality::default() });
+        let mut lost = |links: &Links, a, b| {
+            (0..10_000)
+                .filter(|_| links.datagram(HostIx(a), HostIx(b), &mut chance) == Fate::Lost)
+                .count()
+        };
+        assert!((4800..5200).contains(&lost(&links, 0, 2)));
+        assert!((400..600).contains(&lost(&links, 0, 3)), "another link");
+        assert!(links.mend(id) && !links.mend(id));
+        assert!((400..600).contains(&lost(&links, 0, 2)));
+        let mut lost = |a, b| lost(&links, a, b);
         assert!((1850..2150).contains(&lost(0, 1)));
     }
 }

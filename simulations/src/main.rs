@@ -1,6 +1,8 @@
 //! The simulator as a program of its own. What it can do is in [`simulations::command`]; `shoal simulate`
 //! does the same.
 
+mod randomness;
+
 use clap::Parser;
 use simulations::command::{self, Simulate};
 
@@ -13,5 +15,7 @@ struct Cli {
 }
 
 fn main() -> std::process::ExitCode {
-    command::run(Cli::parse().what, command::Program::Simulations, None).into()
+    let what = Cli::parse().what;
+    randomness::begin(what.seed());
+    command::run(what, command::Program::Simulations, None).into()
 }

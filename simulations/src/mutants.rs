@@ -2,20 +2,26 @@
 //! effects are carried out wrongly. A test runs each and sees the check that is made for it strike; a
 //! check that no mutant can wake is worth nothing.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
 
 use membership::fact::{FactKey, SignedFact};
-use membership::id::Incarnation;
+use membership::id::{Incarnation, ServiceId, TaskId};
+use membership::member::MemberState;
 use membership::message::Message;
-use membership::record::Record;
+use membership::record::{Kind, Record};
 use membership::time::{Instant, Millis, Now};
 use membership::wire;
 use node::Settings;
+use node::command::Command;
 use node::foresight::Picture;
-use node::io::{Effect, Input};
-use node::runtime::{ActionId, ActionResult, RuntimeAction};
-use node::slot::{ClaimPart, Epoch, Phase};
+use node::io::{Effect, Input, Notice};
+use node::runtime::{ActionId, ActionResult, RuntimeAction, StartTask};
+use node::slot::{ClaimPart, Epoch, Phase, Place, TaskState};
 use node::views::{ConflictView, MemberView, ServiceView, TaskView};
+use serde_json::Value;
 
 use crate::core::Core;
 use crate::cores;
@@ -23,6 +29,8 @@ use crate::world::{Maker, StartArgs};
 
 /// How often one that fidgets does: seldom enough for the cluster to come to rest in between.
 const FIDGETS_EVERY: Millis = Millis(170_000);
+/// Between two times that one which chatters says the same.
+const CHATTERS_EVERY: Millis = Millis(45_000);
 /// Deafness to answers sets in after this: it shall be a change for the worse.
 const DEAF_AFTER: Millis = Millis(60_000);
 
@@ -51,6 +59,22 @@ pub enum Mutation {
     DeafToRemovals,
     /// Stops and starts what it runs now and then, for no reason.
     Fidgets,
+    /// Takes commands and never answers one.
+    NeverAnswers,
+    /// Finds nothing when it asks its engine what runs.
+    ForgetsContainers,
+    /// Does not see where a service may run.
+    OverlooksPlacement,
+    /// Does not see that a service must not run twice.
+    OverlooksPartition,
+    /// Keeps no edit that lost.
+    HidesConflicts,
+    /// Says the same again and again.
+    Chatters,
+    /// Starts what others run when it hears that somebody is down.
+    MovesForNothing,
+    /// Refuses nobody.
+    KeepsTheRemoved,
 }
 
 #[derive(Debug)]
@@ -64,11 +88,18 @@ struct Mutant {
     fidgeted: Instant,
     /// Effects of the start that have follow-ups of their own.
     fed: VecDeque<Input>,
+    /// What was taken out of the specs that any of them was given, by the service's name.
+    overlooked: Rc<RefCell<BTreeMap<String, Value>>>,
+    last_facts: Option<Effect>,
+    /// The latest start of each service, and all slots that it has run.
+    starts: BTreeMap<ServiceId, StartTask>,
+    ran: BTreeSet<Place>,
 }
 
 /// Nodes that are all broken in one way.
 pub fn mutant(how: Mutation, settings: Settings) -> Maker {
     let real = cores::real(settings);
+    let overlooked: Rc<RefCell<BTreeMap<String, Value>>> = Rc::default();
     Box::new(move |mut args: StartArgs| {
         match how {
             Mutation::ForgetsItsIncarnation => args.incarnation = Incarnation(1),
@@ -85,6 +116,10 @@ pub fn mutant(how: Mutation, settings: Settings) -> Maker {
             began: None,
             fidgeted: args_now,
             fed: VecDeque::new(),
+            overlooked: overlooked.clone(),
+            last_facts: None,
+            starts: BTreeMap::new(),
+            ran: BTreeSet::new(),
         };
         let effects = mutant.say(now, effects);
         (Box::new(mutant) as Box<dyn Core>, effects)
@@ -102,6 +137,16 @@ impl Mutant {
                 Some(Input::Message { from, message: Message::Facts(facts) })
             }
             (Mutation::TrustsTheDisk, Input::Persisted { .. }) => None,
+            (Mutation::ForgetsContainers, Input::Done { id, result: ActionResult::Listed(_) }) => {
+                Some(Input::Done { id, result: ActionResult::Listed(Vec::new()) })
+            }
+            (
+                Mutation::HidesConflicts,
+                Input::Message { from, message: Message::Records { mut records, confirm } },
+            ) => {
+                records.retain(|record| record.key.kind != Kind::Conflict);
+                Some(Input::Message { from, message: Message::Records { records, confirm } })
+            }
             (
                 Mutation::HearsNoAnswers,
                 Input::Message {
@@ -161,6 +206,24 @@ impl Mutant {
                 self.fed.push_back(Input::Persisted { id, result: Ok(()) });
                 Some(Effect::Persist { id, records })
             }
+            (Mutation::NeverAnswers, Effect::Reply { .. }) => None,
+            (Mutation::KeepsTheRemoved, Effect::Refuse(_)) => Some(Effect::Refuse(Vec::new())),
+            (Mutation::HidesConflicts, Effect::Persist { id, mut records }) => {
+                records.retain(|record| record.key.kind != Kind::Conflict);
+                Some(Effect::Persist { id, records })
+            }
+            (Mutation::Chatters, Effect::Send { to, message: Message::Facts(facts) }) => {
+                let said = Effect::Send { to, message: Message::Facts(facts) };
+                self.last_facts = Some(said.clone());
+                Some(said)
+            }
+            (Mutation::MovesForNothing, Effect::Runtime { id, action }) => {
+                if let RuntimeAction::Start(start) = &action {
+                    self.ran.insert(Place { service: start.service, slot: start.slot });
+                    self.starts.insert(start.service, (**start).clone());
+                }
+                Some(Effect::Runtime { id, action })
+            }
             (Mutation::NeverStops, Effect::Runtime { id, action: RuntimeAction::Stop { .. } }) => {
                 self.fed.push_back(Input::Done { id, result: ActionResult::Stopped });
                 None
@@ -177,6 +240,50 @@ impl Mutant {
             }
             (_, effect) => Some(effect),
         }
+    }
+
+    /// Takes a part out of the spec that a client sends, and remembers it.
+    fn overlook(&mut self, command: &mut Command) {
+        let (Command::CreateService { spec, .. } | Command::UpdateService { spec, .. }) = command
+        else {
+            return;
+        };
+        let name = spec["Name"].as_str().unwrap_or_default().to_owned();
+        let part = match self.how {
+            Mutation::OverlooksPlacement => spec["TaskTemplate"]["Placement"].take(),
+            Mutation::OverlooksPartition => spec["Labels"].take(),
+            _ => return,
+        };
+        self.overlooked.borrow_mut().insert(name, part);
+    }
+
+    /// A start of what another node runs.
+    fn move_something(&self, now: Now) -> Option<Effect> {
+        let others = self.core.members().into_iter().filter(|member| !member.is_me);
+        let alive = others.filter(|member| member.state == MemberState::Alive);
+        let alive: BTreeSet<_> = alive.map(|member| member.id).collect();
+        let theirs = |task: &TaskView| {
+            let place = Place { service: task.service, slot: task.slot() };
+            task.node.is_some_and(|node| alive.contains(&node))
+                && task.state() == TaskState::Running
+                && !self.ran.contains(&place)
+                && self.starts.contains_key(&task.service)
+        };
+        let task = self.core.tasks().into_iter().find(theirs)?;
+        let mut start = self.starts.get(&task.service)?.clone();
+        start.slot = task.slot();
+        start.task = TaskId(u128::MAX - u128::from(now.at.0));
+        start.name = format!("{}.{}", start.service_name, start.task);
+        let action = RuntimeAction::Start(Box::new(start));
+        Some(Effect::Runtime { id: ActionId(u64::MAX - now.at.0), action })
+    }
+
+    fn chatter(&mut self, now: Now) -> Option<Effect> {
+        if now.at.since(self.fidgeted) < CHATTERS_EVERY {
+            return None;
+        }
+        self.fidgeted = now.at;
+        self.last_facts.clone()
     }
 
     fn fidget(&mut self, now: Now) -> Option<Effect> {
@@ -203,7 +310,10 @@ fn rewrite(fact: &mut SignedFact, change: impl FnOnce(&mut ClaimPart)) {
 }
 
 impl Core for Mutant {
-    fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
+    fn handle(&mut self, now: Now, mut input: Input) -> Vec<Effect> {
+        if let Input::Command { command, .. } = &mut input {
+            self.overlook(command);
+        }
         let mut effects = Vec::new();
         let began = *self.began.get_or_insert(now.at);
         let deaf = now.at.since(began) > DEAF_AFTER;
@@ -218,6 +328,15 @@ impl Core for Mutant {
             effects = self.core.handle(now, input);
         }
         effects.extend(self.fidget(now));
+        if self.how == Mutation::Chatters {
+            effects.extend(self.chatter(now));
+        }
+        let down = |effect: &Effect| {
+            matches!(effect, Effect::Notice(Notice::Member { to: MemberState::Down, .. }))
+        };
+        if self.how == Mutation::MovesForNothing && effects.iter().any(down) {
+            effects.extend(self.move_something(now));
+        }
         self.say(now, effects)
     }
 
@@ -226,7 +345,18 @@ impl Core for Mutant {
     }
 
     fn services(&self) -> Vec<ServiceView> {
-        self.core.services()
+        let mut services = self.core.services();
+        for view in &mut services {
+            let overlooked = self.overlooked.borrow();
+            let Some(part) = overlooked.get(&view.name) else { continue };
+            let mut spec = (*view.spec).clone();
+            match self.how {
+                Mutation::OverlooksPlacement => spec["TaskTemplate"]["Placement"] = part.clone(),
+                _ => spec["Labels"] = part.clone(),
+            }
+            view.spec = Arc::new(spec);
+        }
+        services
     }
 
     fn members(&self) -> Vec<MemberView> {

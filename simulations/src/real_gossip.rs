@@ -1,9 +1,10 @@
 //! chitchat itself under the simulator's links: the gossip crate's own wiring of it, over a transport
 //! whose packets are handed to the world, in a tokio runtime whose clock stands still but for us.
 //!
-//! chitchat draws its choices from the operating system, which nobody has interposed here, so a run with
-//! it measures and is not replayed; [`crate::gossip::Modelled`] is for seeds. The clock goes forward in
-//! steps of [`STEP`], and what is sent within one step is on its way from the end of it.
+//! chitchat draws its choices from the operating system. The program `simulations` answers for the system
+//! (its `randomness`), so there one seed in one process is one run, to the byte; elsewhere a run
+//! with it measures and is not replayed. The clock goes forward in steps of [`STEP`], and what is sent
+//! within one step is on its way from the end of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -194,7 +195,7 @@ impl Carrier for Chitchat {
         }
     }
 
-    fn publish(&mut self, host: HostIx, fact: SignedFact) {
+    fn publish(&mut self, _: At, host: HostIx, fact: SignedFact) {
         if let Some(side) = self.sides.get(&host) {
             let _guard = self.runtime.enter();
             // Refusals concern sizes and owners; the core is checked for those elsewhere.

@@ -6,6 +6,7 @@ mod suited;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use membership::clock::MAX_AHEAD;
 use membership::member::Resources;
 use node::command::{CommandError, Reply};
 
@@ -13,12 +14,13 @@ use crate::chance::{Chance, Stream};
 use crate::checks::{Checks, Violation};
 use crate::disk::DiskManner;
 use crate::engine::EngineManner;
-use crate::faults::{Mix, Undo, strike};
+use crate::faults::{After, Fault, Ground, Kind, Mix};
 use crate::figures::{Balance, Figures};
 use crate::gossip::Pace;
-use crate::host::HostSpec;
+use crate::host::{HostSpec, WALL_ORIGIN_MS};
 use crate::links::{HostIx, Quality};
 use crate::operators::{CommandNo, Operators};
+use crate::schedule::{Schedule, Step, What};
 use crate::seen::Seen;
 use crate::time::{At, Span};
 use crate::world::{Fidelity, Maker, Traffic, World, WorldSpec};
@@ -29,8 +31,10 @@ enum Todo {
     Boot(HostIx),
     Second,
     Operator,
-    Fault,
-    Undo(Undo),
+    /// The next fault of a kind is due, and how long the pause after it is at most.
+    Fault(Kind, Span),
+    After(After),
+    Step(Step),
 }
 
 /// How a run is set up.
@@ -38,6 +42,8 @@ enum Todo {
 pub struct RunSpec {
     pub seed: u64,
     pub hosts: Vec<HostSpec>,
+    /// So many of them, the last, are not started: they join when a fault lets them.
+    pub spare: usize,
     pub quality: Quality,
     pub engine: EngineManner,
     /// Clocks are off by up to this at the start, in milliseconds.
@@ -63,6 +69,7 @@ impl RunSpec {
         Self {
             seed,
             hosts: (0..hosts).map(host).collect(),
+            spare: 0,
             quality: Quality::default(),
             engine: EngineManner::default(),
             clocks_off_ms: 0,
@@ -127,6 +134,7 @@ impl Run {
         let world = WorldSpec {
             seed: spec.seed,
             hosts: spec.hosts.clone(),
+            spare: spec.spare,
             quality: spec.quality,
             engine: spec.engine,
             gossip: spec.gossip,
@@ -160,7 +168,7 @@ impl Run {
                 if n == 0 { At::ZERO } else { At::ZERO + chance.span(Span::ms(50), BOOT_SPREAD) };
             if spec.absent.contains(&ix) {
                 run.world.hosts[n].powered = false;
-            } else {
+            } else if !run.world.hosts[n].spare {
                 run.plan(at, Todo::Boot(ix));
             }
         }
@@ -196,10 +204,18 @@ impl Run {
 
     /// Lets faults of a mix strike from now on, or no more.
     pub fn faults_strike(&mut self, mix: Option<Mix>) {
-        if mix.is_some() && self.mix.is_none() {
-            self.plan(self.world.now + Span::ms(1), Todo::Fault);
+        for (kind, longest) in mix.iter().flat_map(|mix| &mix.rates) {
+            let at = self.world.now + self.faults.span(Span::ms(1), *longest);
+            self.plan(at, Todo::Fault(*kind, *longest));
         }
         self.mix = mix;
+    }
+
+    /// Does what is on a list, each step at its time.
+    pub fn follow(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.plan(At::ZERO + Span::ms(step.at_ms), Todo::Step(step.clone()));
+        }
     }
 
     /// Runs up to a moment.
@@ -249,10 +265,12 @@ impl Run {
             }
         }
         for replied in std::mem::take(&mut self.world.replies) {
-            if let Some(service) = self.operators.hear(&replied) {
-                let removed = Seen::Removed { service };
-                self.checks.see(self.world.now, &removed);
-                self.figures.see(self.world.now, &removed, &self.checks.picture);
+            if let Some(seen) = self.operators.hear(&replied) {
+                if let Seen::Expelled { id } = &seen {
+                    self.world.expelled.insert(*id);
+                }
+                self.checks.see(self.world.now, &seen);
+                self.figures.see(self.world.now, &seen, &self.checks.picture);
             }
             self.answers.insert(replied.command, replied.result);
         }
@@ -284,28 +302,52 @@ impl Run {
                     self.plan(self.world.now + pause, Todo::Operator);
                 }
             }
-            Todo::Fault => self.fault(),
-            Todo::Undo(undo) => {
+            Todo::Fault(kind, longest) => self.draw_fault(kind, longest),
+            Todo::Step(Step { what: What::Fault(fault), .. }) => {
+                self.strike(&fault);
+            }
+            Todo::Step(Step { what: What::Operator { on, act }, .. }) => {
+                self.operators.act(&mut self.world, on, &act);
+            }
+            Todo::After(after) => {
                 if !self.undone {
-                    undo.apply(&mut self.world);
+                    let later = after.apply(&mut self.world);
+                    self.plan_all(later);
                     self.note(Seen::Disturbed);
                 }
             }
         }
     }
 
-    fn fault(&mut self) {
-        let Some(mix) = self.mix.clone() else { return };
-        if let Some(kind) = self.faults.pick(&mix.kinds).copied() {
-            self.undone = false;
-            self.figures.fault(format!("{kind:?}"));
-            if let Some((after, undo)) = strike(kind, &mut self.world, &mut self.faults) {
-                self.plan(self.world.now + after, Todo::Undo(undo));
-            }
-            self.note(Seen::Disturbed);
+    fn draw_fault(&mut self, kind: Kind, longest: Span) {
+        if self.mix.as_ref().is_none_or(|mix| !mix.rates.contains(&(kind, longest))) {
+            return;
         }
-        let pause = self.faults.tailed(mix.pause.0, mix.pause.1);
-        self.plan(self.world.now + pause, Todo::Fault);
+        let present = self.world.hosts.iter().filter(|host| !host.spare);
+        let ground = Ground::of(present.map(|host| &host.spec));
+        let fault = Fault::draw(kind, &ground, &mut self.faults);
+        self.strike(&fault);
+        let pause = Mix::pause(longest, &mut self.faults);
+        self.plan(self.world.now + pause, Todo::Fault(kind, longest));
+    }
+
+    /// Lets a fault happen, now. False when it found nothing to strike.
+    pub fn strike(&mut self, fault: &Fault) -> bool {
+        self.undone = false;
+        let later = fault.strike(&mut self.world);
+        let struck = later.is_some();
+        if let Some(later) = later {
+            self.figures.fault(fault.kind.to_string());
+            self.plan_all(later);
+        }
+        self.note(Seen::Disturbed);
+        struck
+    }
+
+    fn plan_all(&mut self, later: Vec<(Span, After)>) {
+        for (after, what) in later {
+            self.plan(self.world.now + after, Todo::After(what));
+        }
     }
 
     /// Ends all faults, brings everything back, and sends the operators home.
@@ -320,6 +362,7 @@ impl Run {
             self.heal_host(ix);
         }
         self.note(Seen::Healed);
+        self.let_the_future_come();
         // What the last commands did may still be on its way to some nodes' disks: they look until there
         // has been nothing to do for a while.
         let mut clean = 0;
@@ -336,17 +379,43 @@ impl Run {
         }
     }
 
+    /// A record that was stamped by a clock far ahead is refused everywhere else until its time has
+    /// come; only then can all agree.
+    fn let_the_future_come(&mut self) {
+        let records = self.world.hosts.iter().flat_map(|host| host.disk.content().records.values());
+        let latest = records.map(|record| record.stamp.ms).max().unwrap_or(0);
+        let wall = WALL_ORIGIN_MS + self.world.now.0 / 1_000;
+        if latest > wall + MAX_AHEAD.0 {
+            self.world.trace.note(self.world.now, true, format_args!("waits for {latest}"));
+            self.pass(Span::ms(latest - wall));
+        }
+    }
+
     fn heal_host(&mut self, ix: HostIx) {
+        if self.world.hosts[ix.i()].spare {
+            return;
+        }
         self.world.slow_down(ix, Span::ZERO);
+        let usual = self.world.engine;
+        let off = self.world.hosts[ix.i()].clock_off_ms;
+        self.world.turn_clock(ix, -off);
         let host = &mut self.world.hosts[ix.i()];
-        host.clock_off_ms = 0;
+        host.torn = None;
         host.disk.set_manner(DiskManner::default());
-        host.engine.manner = EngineManner {
-            images_act: false,
-            start_fails: 0,
-            events_lost: 0,
-            ..host.engine.manner
-        };
+        host.engine.manner =
+            EngineManner { images_act: false, start_fails: 0, events_lost: 0, ..usual };
+        let (older, damaged) = (std::mem::take(&mut host.older), host.disk.damaged);
+        if host.clone_of.is_some() {
+            self.world.unclone(ix);
+            return;
+        }
+        if damaged {
+            self.world.replace_disk(ix);
+        }
+        if older && self.world.hosts[ix.i()].process.is_some() {
+            self.world.kill_process(ix, None);
+        }
+        let host = &self.world.hosts[ix.i()];
         let (powered, frozen) =
             (host.powered, host.process.as_ref().is_some_and(|process| process.frozen));
         if !powered {
@@ -384,27 +453,5 @@ impl Run {
 
 /// A whole random run from its seed.
 pub fn random(seed: u64, tell: bool, maker: Maker) -> Outcome {
-    let mut chance = Chance::new(seed, Stream::Workload);
-    let hosts = [2, 3, 3, 4, 5, 5, 7, 9][chance.index(8)];
-    let mut spec =
-        RunSpec { tell, clocks_off_ms: chance.between(0, 500), ..RunSpec::plain(seed, hosts) };
-    if chance.per_mille(300) {
-        spec.hosts.iter_mut().enumerate().for_each(|(n, host)| host.zone = format!("z{}", n % 3));
-    }
-    spec.most_replicas = chance.between(2, 12);
-    spec.engine.events_lost = [0, 0, 0, 20][chance.index(4)];
-    spec.engine.start_fails = [0, 0, 50][chance.index(3)];
-    let mut faults = Chance::new(seed, Stream::Faults);
-    let mix = Mix::draw(&mut faults);
-    let fault_time = Span::secs(chance.between(60, 400));
-    let mut run = Run::new(&spec, maker);
-    run.world.trace.note(At::ZERO, true, format_args!("{hosts} hosts, {fault_time} of {mix:?}"));
-    run.until(At(8_000_000));
-    run.operators_work(true);
-    run.pass(Span::secs(20));
-    run.faults_strike(Some(mix));
-    run.pass(fault_time);
-    run.heal();
-    run.demand_liveness();
-    run.finish()
+    Schedule::draw(seed).run(tell, maker)
 }

@@ -6,7 +6,7 @@
 use membership::clock::Stamp;
 use membership::id::{Incarnation, NodeId, ServiceId, TaskId};
 use membership::member::{MemberState, Resources};
-use membership::record::Key;
+use membership::record::{Digest, Key};
 use node::slot::{Epoch, Phase, Place, TemplateId};
 use node::spec::Partition;
 
@@ -26,6 +26,14 @@ pub struct Stored {
     pub keeps: Option<RecordName>,
 }
 
+/// Where a record comes from and what it says, by digests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    pub digest: Digest,
+    pub ancestors: Vec<Digest>,
+    pub body: Digest,
+}
+
 /// What a node itself believes about a service at the moment it acts on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnView {
@@ -38,6 +46,10 @@ pub struct OwnView {
     /// A task of this node that is out of date may be stopped before its successor is ready.
     pub stop_first: bool,
     pub reservation: Resources,
+    /// The constraint of the service that keeps it from this node.
+    pub forbidden: Option<String>,
+    /// How many replicas of it one node may run; 0 for any number.
+    pub per_node: u64,
     /// What a task has to be made from to be up to date.
     pub template: TemplateId,
 }
@@ -120,6 +132,15 @@ pub enum Seen {
         host: HostIx,
         records: Vec<RecordName>,
     },
+    /// A host was set up with a copy of another one's disk: from now on two bear this id.
+    Cloned {
+        host: HostIx,
+        id: NodeId,
+    },
+    /// A host's wall clock was set back.
+    ClockSetBack {
+        host: HostIx,
+    },
     /// A disk was replaced, or lost its latest writes.
     DiskLost {
         host: HostIx,
@@ -130,6 +151,41 @@ pub enum Seen {
         command: CommandNo,
         records: Vec<RecordName>,
         alive: usize,
+    },
+    /// An operator asked a node for something.
+    Asked {
+        host: HostIx,
+        command: CommandNo,
+    },
+    /// The answer; `stored` is false where it could not be made safe, or the node had too much to do.
+    Answered {
+        host: HostIx,
+        command: CommandNo,
+        stored: bool,
+    },
+    /// A node wrote a record itself, and its disk has it.
+    Drafted {
+        record: RecordName,
+        lineage: Lineage,
+    },
+    /// A host's container engine stopped answering, or answers again.
+    Engine {
+        host: HostIx,
+        well: bool,
+    },
+    /// A node tells others something beside heartbeats and comparisons.
+    Spoke {
+        host: HostIx,
+        what: &'static str,
+    },
+    /// A node was removed from the cluster, says an acknowledged command.
+    Expelled {
+        id: NodeId,
+    },
+    /// Records or facts reached a node that was removed.
+    ToldExpelled {
+        host: HostIx,
+        id: NodeId,
     },
     /// A service was removed, says an acknowledged command.
     Removed {

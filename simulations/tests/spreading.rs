@@ -95,3 +95,26 @@ fn a_rolling_update_replaces_every_task_and_loses_no_slot_when_it_starts_first()
     script.pass(60);
     script.done();
 }
+
+#[test]
+fn the_limit_for_each_node_holds_while_one_is_drained() {
+    for hosts in [2, 3] {
+        let mut script = Script::of(29, hosts);
+        let mut spec = service("few", "sim/web", 2);
+        spec["TaskTemplate"]["Placement"] = json!({ "MaxReplicas": 1 });
+        let few = script.create(h(0), spec);
+        script.wait_whole(30);
+        let of = script.counts(few).iter().position(|count| *count == 1).unwrap_or(0);
+        script.availability(h(1), h(of as u32), "drain");
+        // With three hosts there is room elsewhere, whoever the plan names first.
+        for _ in 0..60 {
+            script.pass(1);
+            assert!(script.counts(few).iter().all(|count| *count <= 1), "{:?}", script.counts(few));
+        }
+        let running: usize = script.counts(few).iter().sum();
+        assert_eq!(running, 2, "what nobody else may run stays where it is");
+        script.availability(h(1), h(of as u32), "active");
+        script.wait_whole(60);
+        script.done();
+    }
+}

@@ -211,6 +211,34 @@ impl Detector {
         }
     }
 
+    /// One round of probes whose outcomes are known already: `fails` says of each that is due whether it
+    /// fails, its indirect ways included. It does to edges, doubts and reports what sending, answers
+    /// and [`Self::tick`] do, and sends nothing: for simulations of days, which could not send so
+    /// many messages. Do not mix it with `tick`.
+    pub fn round_of(
+        &mut self,
+        jury: &mut Jury,
+        now: Instant,
+        mut fails: impl FnMut(NodeId) -> bool,
+    ) {
+        self.follow(jury);
+        self.round += 1;
+        let every = self.timing.down_probe_every.max(1);
+        let mut news = false;
+        for (target, edge) in &mut self.observed {
+            let turn = (target.0 as u64).wrapping_add(self.round).is_multiple_of(every);
+            if !turn && edge.is_silent() {
+                continue;
+            }
+            let (failed, before) = (fails(*target), (edge.is_down(), edge.is_failing()));
+            edge.record(failed, &self.timing);
+            news |= failed || before != (edge.is_down(), edge.is_failing());
+        }
+        if news {
+            self.reconsider(jury, now);
+        }
+    }
+
     /// When [`Self::tick`] has something to do next.
     pub fn next_wake(&self) -> Instant {
         match self.due() {

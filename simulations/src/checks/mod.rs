@@ -4,10 +4,16 @@
 //! A check is a reader of [`Seen`]: it gets each observation with the [`Picture`] that all observations
 //! so far make, and reports violations. Each file has a test that plants one.
 
+mod adopted;
+mod answers;
 mod capacity;
+mod conflicts;
 mod durable;
+mod expelled;
+mod limits;
 mod make_before_break;
 mod minority;
+mod moves;
 mod picture;
 mod removed;
 mod rising;
@@ -96,6 +102,12 @@ impl Default for Checks {
                 Box::new(removed::Removed::default()),
                 Box::new(silence::Silence),
                 Box::new(verdicts::Verdicts::default()),
+                Box::new(answers::Answers::default()),
+                Box::new(adopted::Adopted::default()),
+                Box::new(limits::Limits),
+                Box::new(moves::Moves::default()),
+                Box::new(conflicts::Conflicts::default()),
+                Box::new(expelled::Expelled::default()),
             ],
         }
     }

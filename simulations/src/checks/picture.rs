@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use membership::clock::Stamp;
-use membership::id::{NodeId, TaskId};
+use membership::id::{NodeId, ServiceId, TaskId};
 use membership::member::Resources;
 use membership::record::Key;
 use node::slot::{Epoch, Phase, Place, TemplateId};
+use node::spec::Partition;
 
 use crate::engine::Became;
 use crate::links::HostIx;
@@ -21,6 +22,10 @@ pub struct Task {
     pub place: Place,
     pub template: Option<TemplateId>,
     pub reservation: Resources,
+    /// How many of its service the node may run; 0 for any number.
+    pub per_node: u64,
+    /// The service has to be stopped where it is in the smaller part.
+    pub fenced: bool,
     pub running: bool,
     pub ready: bool,
     /// When it became ready, or ceased to be, last.
@@ -44,6 +49,8 @@ pub struct Picture {
     pub ready: BTreeMap<Place, BTreeSet<TaskId>>,
     /// When a ready task of a place last ceased to be.
     pub last_ready: BTreeMap<Place, BTreeMap<HostIx, At>>,
+    /// Services of which some replica fell over, turned unhealthy, or had no image.
+    pub fell: BTreeSet<ServiceId>,
     pub claims: BTreeMap<Place, BTreeMap<HostIx, (Epoch, Phase)>>,
     pub disks: BTreeMap<HostIx, BTreeMap<Key, (Stamp, NodeId)>>,
     /// Every tombstone that was ever on a disk.
@@ -80,12 +87,16 @@ impl Picture {
             Seen::Settled => self.settled = Some(at),
             Seen::Start { host, place, task, template, view, .. } => {
                 let reservation = view.as_ref().map(|view| view.reservation).unwrap_or_default();
+                let per_node = view.as_ref().map_or(0, |view| view.per_node);
+                let fenced = view.as_ref().is_some_and(|view| view.partition == Partition::Fenced);
                 let (template, since) = (Some(*template), at);
                 let task_of = Task {
                     host: *host,
                     place: *place,
                     template,
                     reservation,
+                    per_node,
+                    fenced,
                     running: false,
                     ready: false,
                     since,
@@ -114,6 +125,15 @@ impl Picture {
             }
             Seen::Stop { .. }
             | Seen::Published { .. }
+            | Seen::Cloned { .. }
+            | Seen::Asked { .. }
+            | Seen::Answered { .. }
+            | Seen::Drafted { .. }
+            | Seen::Engine { .. }
+            | Seen::Spoke { .. }
+            | Seen::Expelled { .. }
+            | Seen::ToldExpelled { .. }
+            | Seen::ClockSetBack { .. }
             | Seen::Told { .. }
             | Seen::Strained { .. }
             | Seen::GivesUp { .. }
@@ -124,11 +144,17 @@ impl Picture {
     }
 
     fn container(&mut self, at: At, host: HostIx, place: Place, task: TaskId, what: Became) {
+        if what == Became::Fell {
+            self.fell.insert(place.service);
+            return;
+        }
         let entry = self.tasks.entry(task).or_insert(Task {
             host,
             place,
             template: None,
             reservation: Resources::default(),
+            per_node: 0,
+            fenced: false,
             running: false,
             ready: false,
             since: at,
@@ -151,7 +177,7 @@ impl Picture {
                     }
                 }
             }
-            Became::Ended => entry.running = false,
+            Became::Ended | Became::Fell => entry.running = false,
             Became::Gone => {
                 self.tasks.remove(&task);
             }

@@ -34,6 +34,8 @@ fn view() -> OwnView {
         partition: Partition::Available,
         stop_first: true,
         reservation: Resources { cpu_milli: 600, memory_bytes: 0 },
+        forbidden: None,
+        per_node: 0,
         template: TemplateId(1),
     }
 }
@@ -339,4 +341,129 @@ fn nobody_calls_a_reachable_member_down() {
     assert!(script.found().is_empty(), "it is cut off");
     script.sees([Seen::Parts(vec![vec![A, B]])]).passes(30).sees([down(1)]);
     assert_eq!(script.found(), ["verdicts"]);
+}
+
+#[test]
+fn what_is_asked_is_answered_and_in_a_calm_cluster_not_refused() {
+    let (host, command) = (A, CommandNo(1));
+    let answered = |stored| Seen::Answered { host, command, stored };
+    let mut script = Script::new();
+    script.sees([Seen::Asked { host, command }]).passes(60).sees([answered(true)]).passes(100);
+    assert!(script.found().is_empty());
+    script.sees([Seen::Disturbed, Seen::Asked { host, command }, answered(false)]);
+    assert!(script.found().is_empty(), "something has just gone wrong");
+    script.passes(100).sees([Seen::Asked { host, command }, answered(false)]);
+    assert_eq!(script.found(), ["answers"]);
+    script.sees([Seen::Asked { host, command }]).passes(100);
+    assert_eq!(script.found(), ["answers"; 2]);
+    script.sees([Seen::Asked { host, command }, Seen::ProcessGone { host }]).passes(100);
+    assert_eq!(script.found().len(), 2, "it died over it");
+}
+
+#[test]
+fn a_node_does_not_start_beside_its_own() {
+    let mut script = Script::new();
+    script.sees(runs(A, 1)).sees([start(B, 2, view())]);
+    assert!(script.found().is_empty(), "another node");
+    script.sees([start(A, 3, view())]);
+    assert_eq!(script.found(), ["adopted"]);
+}
+
+#[test]
+fn constraints_and_limits_hold() {
+    let forbidden = OwnView { forbidden: Some("disk".to_owned()), ..view() };
+    let mut script = Script::new();
+    script.sees([start(A, 1, forbidden)]);
+    assert_eq!(script.found(), ["limits"]);
+    let slot = |n: u32, index: u32| {
+        let place = Place { service: ServiceId(1), slot: Slot::Index(index) };
+        let task = task(u128::from(n));
+        let few = OwnView { per_node: 1, reservation: Resources::default(), ..view() };
+        let (epoch, template, host) = (Epoch(1), TemplateId(1), A);
+        [
+            Seen::Start { host, place, task, epoch, template, view: Some(few) },
+            Seen::Container { host, place, task, what: Became::Started },
+        ]
+    };
+    let mut script = Script::new();
+    script.sees(slot(1, 1)).sees(slot(2, 1));
+    assert!(script.found().is_empty(), "the same slot, twice");
+    script.sees(slot(3, 2));
+    assert_eq!(script.found(), ["limits"]);
+}
+
+#[test]
+fn nothing_moves_because_something_else_failed() {
+    let down = || Seen::Verdict { host: B, about: NodeId(3), to: MemberState::Down };
+    let mut script = Script::new();
+    script.passes(100).sees(runs(A, 1)).passes(30).sees([start(B, 2, view())]);
+    assert!(script.found().is_empty(), "a pull, in a quiet view");
+    let mut script = Script::new();
+    script.passes(100).sees(runs(A, 1)).passes(30).sees([down(), start(B, 2, view())]);
+    assert_eq!(script.found(), ["moves"]);
+    let mut script = Script::new();
+    script.passes(100).sees(runs(A, 1)).passes(30);
+    script.sees([Seen::Engine { host: A, well: false }, down(), start(B, 2, view())]);
+    assert!(script.found().is_empty(), "its holder has trouble of its own");
+}
+
+#[test]
+fn an_edit_that_lost_is_kept() {
+    let digest = |n| membership::record::Digest(n);
+    let key = record().0;
+    let later: RecordName = (key, Stamp { ms: 6, counter: 0 }, NodeId(2));
+    let drafted = |record, of: u128, ancestors: Vec<u128>, body| Seen::Drafted {
+        record,
+        lineage: crate::seen::Lineage {
+            digest: digest(of),
+            ancestors: ancestors.into_iter().map(digest).collect(),
+            body: digest(body),
+        },
+    };
+    let on_all = |keeps| {
+        [A, B, C].map(|host| Seen::Written {
+            host,
+            records: vec![Stored { name: later, tombstone: false, keeps }],
+        })
+    };
+    let run = |ancestors: Vec<u128>, body, keeps| {
+        let mut script = Script::new();
+        script.sees([written(A), written(B), drafted(record(), 1, vec![], 10), acked(3)]);
+        script.sees([drafted(later, 2, ancestors, body)]).sees(on_all(keeps)).ends();
+        script.found()
+    };
+    assert_eq!(run(vec![], 20, None), ["conflicts"; 3]);
+    assert!(run(vec![1], 20, None).is_empty(), "written over it");
+    assert!(run(vec![], 10, None).is_empty(), "says the same");
+    assert!(run(vec![], 20, Some(record())).is_empty(), "kept");
+}
+
+#[test]
+fn who_was_removed_is_told_nothing() {
+    let (host, id) = (A, NodeId(9));
+    let mut script = Script::new();
+    script.sees([Seen::Expelled { id }]).passes(20).sees([Seen::ToldExpelled { host, id }]);
+    assert!(script.found().is_empty(), "the news travels");
+    script.passes(20).sees([Seen::ToldExpelled { host, id }]);
+    assert_eq!(script.found(), ["expelled"]);
+}
+
+#[test]
+fn a_settled_cluster_says_nothing_new() {
+    let mut script = Script::new();
+    script.sees([Seen::Settled, Seen::Spoke { host: A, what: "facts" }, written(B)]);
+    assert_eq!(script.found(), ["silence"; 2]);
+}
+
+#[test]
+fn the_smaller_part_stops_what_is_fenced() {
+    let fenced = OwnView { partition: Partition::Fenced, ..view() };
+    let mut script = Script::new();
+    script.sees([start(A, 1, fenced), became(A, 1, Became::Started), became(A, 1, Became::Ready)]);
+    script.passes(200);
+    assert!(script.found().is_empty());
+    script.sees([Seen::Disturbed, Seen::Parts(vec![vec![A], vec![B, C]])]).passes(80);
+    assert!(script.found().is_empty(), "the fixed time");
+    script.passes(20);
+    assert_eq!(script.found(), ["minority"]);
 }

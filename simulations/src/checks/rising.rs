@@ -1,19 +1,26 @@
 //! Numbers that may only rise: a node's incarnation over its starts, its publications within one, the
 //! epochs under which its replicas of a slot are ready. (A claim that had no container yet is forgotten
-//! in a crash, so what is not ready may be claimed again with the epoch of an older container.)
+//! in a crash, so what is not ready may be claimed again with the epoch of an older container. And epochs are
+//! drawn from the clock: a node that is started again after its clock was set back draws lower ones than
+//! those that it, and everybody who heard them, has forgotten.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use membership::id::{Incarnation, NodeId};
 use node::slot::{Epoch, Phase, Place};
 
 use super::{Check, Found, Picture};
+use crate::links::HostIx;
 use crate::seen::Seen;
 use crate::time::At;
 use crate::world::tell::ShortPlace;
 
 #[derive(Debug, Default)]
 pub(super) struct Rising {
+    ids: BTreeMap<HostIx, BTreeSet<NodeId>>,
+    cloned: BTreeSet<NodeId>,
+    /// Whose clock was set back since their last start.
+    set_back: BTreeSet<HostIx>,
     started: BTreeMap<NodeId, Incarnation>,
     published: BTreeMap<NodeId, (Incarnation, u64)>,
     ready: BTreeMap<(NodeId, Place), Epoch>,
@@ -22,7 +29,16 @@ pub(super) struct Rising {
 impl Check for Rising {
     fn see(&mut self, at: At, seen: &Seen, _: &Picture, found: &mut Found) {
         match seen {
-            Seen::Process { id, incarnation, .. } => {
+            Seen::Process { id, .. } | Seen::Published { id, .. } | Seen::Claim { id, .. }
+                if self.cloned.contains(id) => {}
+            Seen::ClockSetBack { host } => {
+                self.set_back.insert(*host);
+            }
+            Seen::Process { host, id, incarnation } => {
+                if self.set_back.remove(host) {
+                    self.ready.retain(|(of, _), _| of != id);
+                }
+                self.ids.entry(*host).or_default().insert(*id);
                 if let Some(before) =
                     self.started.insert(*id, *incarnation).filter(|before| before >= incarnation)
                 {
@@ -39,6 +55,18 @@ impl Check for Rising {
                     self.published.insert(*id, now).filter(|before| *before >= now)
                 {
                     found.push(at, "rising", format!("{id} publishes {now:?} after {before:?}"));
+                }
+            }
+            // An old disk does not know what was drawn after the copy was made, and two processes with
+            // one key take turns: what they say from now on rises again.
+            Seen::Cloned { id, .. } => {
+                self.cloned.insert(*id);
+            }
+            Seen::DiskLost { host } => {
+                for id in self.ids.get(host).into_iter().flatten() {
+                    self.started.remove(id);
+                    self.published.remove(id);
+                    self.ready.retain(|(of, _), _| of != id);
                 }
             }
             Seen::Claim { id, place, epoch, phase: Phase::Ready, .. } => {

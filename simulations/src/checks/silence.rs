@@ -1,4 +1,5 @@
-//! Once everything is as it should be, nothing is started, stopped or moved.
+//! Once everything is as it should be, nothing is started, stopped, moved, written or told: what travels is
+//! heartbeats and comparisons.
 
 use super::{Check, Found, Picture};
 use crate::seen::Seen;
@@ -14,6 +15,9 @@ impl Check for Silence {
             return;
         }
         match seen {
+            // What fell over on a node is kept from it for up to an hour, and evened out then.
+            Seen::Start { place, .. } | Seen::Stop { place, .. }
+                if picture.fell.contains(&place.service) => {}
             Seen::Start { host, place, .. } => {
                 found.push(
                     at,
@@ -29,6 +33,14 @@ impl Check for Silence {
                     "silence",
                     format!("{host} stops {} in a settled cluster", ShortPlace(*place)),
                 );
+            }
+            Seen::Spoke { .. } | Seen::Written { .. } if !picture.fell.is_empty() => {}
+            Seen::Spoke { host, what } => {
+                found.push(at, "silence", format!("{host} tells of {what} in a settled cluster"));
+            }
+            Seen::Written { host, records } if !records.is_empty() => {
+                let text = format!("{host} writes {:?} in a settled cluster", records[0].name);
+                found.push(at, "silence", text);
             }
             _ => {}
         }

@@ -30,12 +30,18 @@ impl Check for Twins {
             .filter(|(_, tasks)| tasks.len() > 1)
             .map(|(place, _)| *place)
             .filter(|place| {
-                let mut parts = BTreeSet::new();
                 let holders = picture.holders(*place);
-                holders
-                    .iter()
-                    .filter_map(|host| picture.part.get(host))
-                    .any(|part| !parts.insert(*part))
+                // Two hosts that bear one key are one node to all others: nobody can tell them apart
+                // until the copy is gone.
+                let mut nodes = BTreeMap::new();
+                for host in &holders {
+                    if let (Some(part), Some(id)) =
+                        (picture.part.get(host), picture.processes.get(host))
+                    {
+                        nodes.entry(*part).or_insert_with(BTreeSet::new).insert(*id);
+                    }
+                }
+                nodes.values().any(|nodes| nodes.len() > 1)
             })
             .collect();
         self.since.retain(|place, _| doubled.contains(place));

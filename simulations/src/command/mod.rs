@@ -4,10 +4,15 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod compare;
+mod fidelity;
 mod membership_alone;
 mod outage;
 mod random;
 mod scenario;
+mod soak;
+mod vigil;
+
+use std::collections::BTreeMap;
 
 use clap::Subcommand;
 
@@ -79,11 +84,29 @@ pub enum Simulate {
     },
     /// Compare the figures of two runs: a table, and an exit code that says whether the later is worse.
     Compare(compare::CompareFlags),
+    /// Random runs on all cores until told to stop; each finding is cut down and written to a folder.
+    Soak(soak::SoakFlags),
+    /// Runs a schedule from a file: what `soak` found, or `random --save` wrote.
+    Replay(soak::ReplayFlags),
+    /// Whether the modelled gossip agrees with chitchat itself.
+    Fidelity(fidelity::FidelityFlags),
+    /// Hours of probes between many hosts over bad links, in which nobody may be called down.
+    Vigil(vigil::VigilFlags),
     /// Membership alone, without services: how fast news and crashes are known, and what that costs.
     Membership(membership::Args),
 }
 
 impl Simulate {
+    /// What chitchat's own choices are drawn from where it runs itself.
+    pub fn seed(&self) -> u64 {
+        match self {
+            Self::Run(flags) => flags.seed,
+            Self::Membership(args) => args.seed,
+            Self::Fidelity(flags) => flags.seed,
+            _ => 0,
+        }
+    }
+
     /// Whether a running cluster has to be asked first ([`crate::from_cluster::PATHS`]).
     pub fn wants_cluster(&self) -> bool {
         matches!(self, Self::Scenario(flags) if flags.from_cluster)
@@ -99,6 +122,10 @@ pub fn run(what: Simulate, program: Program, cluster: Option<&Answers>) -> Ended
         Simulate::Scenario(flags) => scenario::run(&flags, program, cluster),
         Simulate::Scenarios { full } => scenario::list(full),
         Simulate::Compare(flags) => compare::run(&flags),
+        Simulate::Soak(flags) => soak::run(&flags, program),
+        Simulate::Replay(flags) => soak::replay(&flags),
+        Simulate::Fidelity(flags) => fidelity::run(&flags),
+        Simulate::Vigil(flags) => vigil::run(&flags),
         Simulate::Membership(args) => membership_alone::run(&args),
     }
 }
@@ -110,6 +137,42 @@ fn warn_of_real_gossip(gossip: Fidelity, program: Program) {
             "with real gossip this run cannot be replayed to the byte by `shoal simulate`: for that, use the program `simulations` (cargo run --release -p simulations --)"
         );
     }
+}
+
+/// What was simulated: host-hours, and the faults that struck, by kind.
+#[derive(Clone, Debug, Default)]
+struct Sum {
+    host_us: u64,
+    faults: BTreeMap<String, u64>,
+}
+
+impl Sum {
+    fn add(&mut self, outcome: &Outcome) {
+        self.host_us += outcome.hosts as u64 * outcome.lasted.0;
+        for (kind, count) in &outcome.figures.faults_by_kind {
+            *self.faults.entry(kind.clone()).or_default() += count;
+        }
+    }
+}
+
+impl std::fmt::Display for Sum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tenths = self.host_us / 360_000_000;
+        let all: u64 = self.faults.values().sum();
+        writeln!(f, "{}.{} simulated node-hours, {all} faults:", tenths / 10, tenths % 10)?;
+        let kinds: Vec<String> =
+            self.faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        write!(f, "  {}", kinds.join(", "))
+    }
+}
+
+/// A share as people write it, in thousandths.
+fn percent(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    let share: u32 = number
+        .parse()
+        .map_err(|_| format!("'{text}' is not a share: expected something like 30%"))?;
+    if share > 100 { Err(format!("{share}% is more than all there is")) } else { Ok(share * 10) }
 }
 
 fn print_violations(outcome: &Outcome, program: Program, how: &str) {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Ended, Program, print_violations, show, warn_of_real_gossip};
+use super::{Ended, Program, percent, print_violations, show, warn_of_real_gossip};
 use crate::cores;
 use crate::gossip::Pace;
 use crate::outage::{OutageReport, OutageSpec};
@@ -22,26 +22,23 @@ pub struct RunFlags {
     #[arg(long)]
     back: Option<u64>,
     #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// What carries facts beside the pushes: `real` is chitchat itself, and such a run is not
-    /// replayable to the byte; `modelled` is.
+    pub(super) seed: u64,
+    /// What carries facts beside the pushes: `real` is chitchat itself, up to a few hundred hosts;
+    /// `modelled` is the same exchange in a few lines, and cheaper.
     #[arg(long, default_value = "modelled", value_parser = ["real", "modelled"])]
     gossip: String,
+    /// Run it twice and compare the traces; with real gossip in a process of its own each time.
+    #[arg(long)]
+    twice: bool,
     /// Tell what happens, line by line, on the standard error stream.
     #[arg(long)]
     tell: bool,
 }
 
-/// A share as people write it, in thousandths.
-fn percent(text: &str) -> Result<u32, String> {
-    let number = text.strip_suffix('%').unwrap_or(text);
-    let share: u32 = number
-        .parse()
-        .map_err(|_| format!("'{text}' is not a share: expected something like 30%"))?;
-    if share > 100 { Err(format!("{share}% is more than all hosts")) } else { Ok(share * 10) }
-}
-
 pub(super) fn run(flags: &RunFlags, program: Program) -> Ended {
+    if flags.twice {
+        return twice(program);
+    }
     let gossip =
         if flags.gossip == "real" { Fidelity::Real } else { Fidelity::Modelled(Pace::default()) };
     warn_of_real_gossip(gossip, program);
@@ -57,6 +54,43 @@ pub(super) fn run(flags: &RunFlags, program: Program) -> Ended {
     let report = crate::outage::run(&spec, cores::real(cores::settings()));
     print(&spec, &report, program);
     Ended::with(report.outcome.count)
+}
+
+/// Runs the same command in two processes, one after the other, and compares their last lines: tokio counts
+/// its runtimes over the life of a process, so a second run in this one would draw other numbers.
+fn twice(program: Program) -> Ended {
+    if program == Program::Shoal {
+        println!(
+            "shoal draws its randomness from the operating system, so chitchat's choices cannot be replayed in it; \
+             the program that can: cargo run --release -p simulations -- run --twice ..."
+        );
+        return Ended::Refused;
+    }
+    let (first, second) = match (again(), again()) {
+        (Ok(first), Ok(second)) => (first, second),
+        (Err(error), _) | (_, Err(error)) => {
+            println!("the simulator could not run itself once more: {error}; nothing was compared");
+            return Ended::Refused;
+        }
+    };
+    print!("{}", first.0);
+    let last = |text: &str| text.lines().last().unwrap_or_default().to_owned();
+    let (one, other) = (last(&first.0), last(&second.0));
+    if one != other {
+        println!("not deterministic: the second run ended with\n{other}");
+        return Ended::Found;
+    }
+    if first.1 && second.1 { Ended::Clean } else { Ended::Found }
+}
+
+/// What this very command prints without `--twice`, and whether it ended well.
+fn again() -> std::io::Result<(String, bool)> {
+    let args = std::env::args_os().skip(1).filter(|arg| arg != "--twice");
+    let output = std::process::Command::new(std::env::current_exe()?)
+        .args(args)
+        .stderr(std::process::Stdio::inherit())
+        .output()?;
+    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success()))
 }
 
 fn print(spec: &OutageSpec, report: &OutageReport, program: Program) {

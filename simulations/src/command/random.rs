@@ -1,10 +1,13 @@
 //! `random`: clusters, operators and faults drawn from seeds.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
-use super::{Ended, Program, print_violations};
+use super::{Ended, Program, Sum, print_violations};
 use crate::cores;
 use crate::run;
+use crate::schedule::Schedule;
 
 #[derive(Args, Clone, Debug)]
 pub struct RandomFlags {
@@ -16,6 +19,9 @@ pub struct RandomFlags {
     /// Run each seed twice and compare the traces.
     #[arg(long)]
     twice: bool,
+    /// Write each seed's schedule to this folder, for `replay`.
+    #[arg(long)]
+    save: Option<PathBuf>,
     /// Tell what happens, line by line, on the standard error stream.
     #[arg(long)]
     tell: bool,
@@ -23,9 +29,18 @@ pub struct RandomFlags {
 
 pub(super) fn run(flags: &RandomFlags, program: Program) -> Ended {
     let mut violations = 0;
+    let mut sum = Sum::default();
     for seed in flags.seed..flags.seed.saturating_add(flags.count) {
+        if let Some(folder) = &flags.save {
+            let schedule = Schedule::draw(seed);
+            if let Err(error) = schedule.save(&folder.join(format!("seed-{seed}.toml"))) {
+                println!("{error}");
+                return Ended::Refused;
+            }
+        }
         let outcome = run::random(seed, flags.tell, cores::real(cores::settings()));
         violations += outcome.count;
+        sum.add(&outcome);
         if flags.twice {
             let again = run::random(seed, false, cores::real(cores::settings()));
             if again.trace != outcome.trace {
@@ -36,5 +51,6 @@ pub(super) fn run(flags: &RandomFlags, program: Program) -> Ended {
         print_violations(&outcome, program, "random");
         println!("{}", outcome.line());
     }
+    println!("{sum}");
     Ended::with(violations)
 }

@@ -87,6 +87,8 @@ pub enum Became {
     Started,
     Ready,
     NotReady,
+    /// It fell over by itself, turned unhealthy, or its image does not exist.
+    Fell,
     /// It runs no more, or was asked to stop: what it reserved is free.
     Ended,
     Gone,
@@ -112,6 +114,8 @@ pub struct EngineManner {
     pub start_fails: u32,
     /// Events that never reach the driver, per thousand.
     pub events_lost: u32,
+    /// Whatever is started dies within seconds.
+    pub all_crash: bool,
     /// Services behave as their image says (crash, fall ill, ...); off after healing.
     pub images_act: bool,
 }
@@ -123,6 +127,7 @@ impl Default for EngineManner {
             stop: (Span::ms(50), Span::secs(2)),
             start_fails: 0,
             events_lost: 0,
+            all_crash: false,
             images_act: true,
         }
     }
@@ -352,8 +357,13 @@ impl Engine {
         chance: &mut Chance,
         out: &mut Out,
     ) -> ActionResult {
-        let manner = Manner::of(&start.template_json);
+        let manner =
+            if self.manner.all_crash { Manner::Crash } else { Manner::of(&start.template_json) };
         if let Err((why, message)) = self.may_start(start, &manner, chance) {
+            if why == StartFailure::NoSuchImage {
+                let place = Place { service: start.service, slot: start.slot };
+                out.changes.push(Change { task: start.task, place, what: Became::Fell });
+            }
             return ActionResult::StartFailed { why, message };
         }
         self.next_container += 1;
@@ -419,6 +429,9 @@ impl Engine {
         if generation.is_some_and(|wanted| wanted != found.generation) || !found.is_running() {
             return;
         }
+        if generation.is_some() {
+            out.changes.push(found.change(Became::Fell));
+        }
         found.state =
             ContainerState::Exited { code, out_of_memory: code == 137 && chance.per_mille(100) };
         found.note(out);
@@ -440,6 +453,9 @@ impl Engine {
         let Some(found) = self.containers.get_mut(container) else { return };
         if found.generation != generation || !found.is_running() {
             return;
+        }
+        if health == ContainerHealth::Unhealthy {
+            out.changes.push(found.change(Became::Fell));
         }
         found.state = ContainerState::Running { health };
         found.note(out);

@@ -46,6 +46,8 @@ impl Story {
             partition: Partition::Available,
             stop_first: true,
             reservation: Resources::default(),
+            forbidden: None,
+            per_node: 0,
             template: TemplateId(1),
         }
     }

@@ -11,6 +11,7 @@ mod cluster;
 mod net;
 mod seen;
 mod show;
+mod vigil;
 
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use serde::Serialize;
 use self::cluster::Cluster;
 pub use self::net::{Sent, Traffic};
 pub use self::show::table;
+pub use self::vigil::{VigilReport, VigilSpec, vigil};
 
 /// Within this all must see all, or the run goes on without.
 const JOIN_WITHIN_MS: u64 = 120_000;

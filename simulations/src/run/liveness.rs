@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use membership::id::ServiceId;
+use membership::id::{NodeId, ServiceId};
 use membership::member::MemberState;
 use node::slot::{Place, Slot};
 use node::spec::{Mode, ServiceSpec};
+use node::views::{DesiredState, TaskView};
 
 use super::Run;
 use crate::links::HostIx;
@@ -23,8 +24,6 @@ const REST: Span = Span::secs(90);
 const REST_LIMIT: Span = Span::secs(1_200);
 /// For how long it then has to be silent.
 const SILENCE: Span = Span::secs(120);
-
-const BAD_IMAGES: [&str; 4] = ["sim/crash", "sim/flaky", "sim/missing", "sim/sick"];
 
 /// A service as a node sees it, by what has to be equal everywhere.
 type Wanted = BTreeMap<ServiceId, (u64, Mode, String)>;
@@ -48,7 +47,7 @@ impl Run {
         let mut agreed: Option<(HostIx, Wanted)> = None;
         for host in &self.world.hosts {
             if !host.acts() {
-                if host.left {
+                if host.left || host.spare {
                     continue;
                 }
                 return Err(format!("{} does not run", host.ix));
@@ -117,7 +116,7 @@ impl Run {
             self.world.hosts.iter().filter(|host| host.acts()).map(|host| host.ix).collect();
         for (service, (desired, mode, spec)) in self.agreed()? {
             // What failed on a node is kept from it for up to an hour, and may lie unevenly that long.
-            let failed = BAD_IMAGES.iter().any(|image| spec.contains(image));
+            let failed = self.checks.picture.fell.contains(&service);
             if mode == Mode::Global || desired == 0 || failed || !self.suited(&spec).alike {
                 continue;
             }
@@ -180,6 +179,36 @@ impl Run {
         lines.join(", ")
     }
 
+    /// Equal views, equal plans: all nodes agree on who runs what and what is pending; in words if not.
+    pub fn alike(&self) -> Result<(), String> {
+        type Plan = BTreeSet<(ServiceId, Slot, Option<NodeId>)>;
+        let mut first: Option<(HostIx, Plan)> = None;
+        for host in self.world.hosts.iter().filter(|host| host.acts()) {
+            let Some(process) = &host.process else { continue };
+            let counts = |task: &TaskView| {
+                !task.state().is_over()
+                    && !matches!(task.desired, DesiredState::Shutdown | DesiredState::Remove)
+            };
+            let tasks = process.core.tasks().into_iter().filter(counts);
+            let plan: Plan = tasks.map(|task| (task.service, task.slot(), task.node)).collect();
+            match &first {
+                None => first = Some((host.ix, plan)),
+                Some((other, theirs)) if *theirs != plan => {
+                    let apart: Vec<_> = theirs.symmetric_difference(&plan).take(3).collect();
+                    return Err(format!("{other} and {} differ in {apart:?}", host.ix));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn demand_likeness(&mut self) {
+        if let Err(why) = self.alike() {
+            self.checks.found.push(self.world.now, "plans", why);
+        }
+    }
+
     /// Demands everything above, in turn, and reports what does not come about.
     pub fn demand_liveness(&mut self) {
         match self.until_true(SETTLE, |run| run.whole().is_ok()) {
@@ -192,6 +221,7 @@ impl Run {
                     "exactly once",
                     format!("not within {SETTLE} after healing: {why}"),
                 );
+                self.demand_likeness();
                 return;
             }
         }
@@ -213,6 +243,7 @@ impl Run {
         if let Err(why) = self.whole() {
             self.checks.found.push(at, "exactly once", format!("was, and is no more: {why}"));
         }
+        self.demand_likeness();
         self.note(Seen::Settled);
         self.pass(SILENCE);
     }

@@ -5,6 +5,7 @@
 //! network would do with the messages. Nothing here draws randomness except from the run's streams.
 
 pub mod net;
+mod observe;
 pub mod process;
 pub mod tell;
 mod traffic;
@@ -12,16 +13,17 @@ pub mod trouble;
 
 pub use traffic::{Sent, Traffic};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use membership::fact::{FactKey, SignedFact};
 use membership::id::{Incarnation, NodeId};
 use membership::message::Message;
 use node::io::Input;
 
 use crate::chance::{Chance, Stream};
 use crate::core::Core;
-use crate::engine::{Boot, Engine, EngineEvent, EngineManner, Out};
+use crate::engine::{Boot, Engine, EngineEvent, EngineManner, Mood, Out};
 use crate::gossip::{Carrier, GossipOut, Modelled, Outgoing, Pace, Payload};
 use crate::host::{Host, HostSpec};
 use crate::links::{HostIx, Links, Quality};
@@ -112,6 +114,10 @@ pub enum Event {
         host: HostIx,
         after: Boot,
     },
+    /// Power returns to a host that was torn out of a write.
+    PowerBack {
+        host: HostIx,
+    },
     GossipDue,
     Gossip {
         from: HostIx,
@@ -152,7 +158,7 @@ pub struct Chances {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fidelity {
     Modelled(Pace),
-    /// chitchat itself: measures, but does not replay.
+    /// chitchat itself; replayed only where its randomness comes from a seed, see [`crate::real_gossip`].
     Real,
 }
 
@@ -161,10 +167,31 @@ pub enum Fidelity {
 pub struct WorldSpec {
     pub seed: u64,
     pub hosts: Vec<HostSpec>,
+    /// So many of them, the last, have yet to join.
+    pub spare: usize,
     pub quality: Quality,
     pub engine: EngineManner,
     pub gossip: Fidelity,
     pub tell: bool,
+}
+
+/// One fact on its way to everybody, for measuring.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    owner: HostIx,
+    key: FactKey,
+    /// The fact, once its owner has published it.
+    order: Option<(NodeId, Incarnation, u64)>,
+    /// When each other host heard of it first, by the way it came.
+    pub pushed: BTreeMap<HostIx, At>,
+    pub gossip: BTreeMap<HostIx, At>,
+}
+
+impl Watched {
+    fn is_it(&self, fact: &SignedFact) -> bool {
+        let it = (fact.owner, fact.incarnation, fact.seq);
+        fact.key == self.key && self.order.is_some_and(|order| it >= order && it.0 == order.0)
+    }
 }
 
 pub struct World {
@@ -179,8 +206,16 @@ pub struct World {
     pub seen: Vec<Seen>,
     /// Answers to commands since the runner last took them.
     pub replies: Vec<Replied>,
+    /// Nodes that operators removed from the cluster.
+    pub expelled: BTreeSet<NodeId>,
+    /// See [`World::watch_next`].
+    pub watched: Option<Watched>,
     net: Net,
     by_id: BTreeMap<NodeId, HostIx>,
+    /// Hosts that bear the same id as another: copies of its disk.
+    clones: BTreeMap<NodeId, HostIx>,
+    /// How engines are when nothing is wrong with them.
+    pub engine: EngineManner,
     by_addr: BTreeMap<SocketAddr, HostIx>,
     carrier: Box<dyn Carrier>,
     gossip_wake: Option<At>,
@@ -217,12 +252,16 @@ impl World {
             let id = NodeId(hosts_chance.id());
             let mut host = Host::new(ix, id, host_spec.clone(), Engine::new(spec.engine));
             host.uptime_ms = hosts_chance.below(100_000_000);
+            host.spare = n >= spec.hosts.len() - spec.spare.min(spec.hosts.len() - 1);
+            host.powered = !host.spare;
             hosts.push(host);
         }
         let mut world = Self {
             now: At::ZERO,
             queue: Queue::default(),
             by_id: hosts.iter().map(|host| (host.id, host.ix)).collect(),
+            clones: BTreeMap::new(),
+            engine: spec.engine,
             by_addr: hosts.iter().map(|host| (host.addr, host.ix)).collect(),
             seeds: hosts.iter().map(|host| host.ix).take(3).collect(),
             links: Links::new(spec.quality),
@@ -238,6 +277,8 @@ impl World {
             },
             seen: Vec::new(),
             replies: Vec::new(),
+            expelled: BTreeSet::new(),
+            watched: None,
             net: Net::default(),
             carrier,
             gossip_wake: None,
@@ -246,7 +287,7 @@ impl World {
             commands: BTreeMap::new(),
             hosts,
         };
-        for host in &world.hosts {
+        for host in world.hosts.iter().filter(|host| !host.spare) {
             world.seen.push(Seen::Host { host: host.ix, capacity: host.spec.capacity });
         }
         world
@@ -254,6 +295,12 @@ impl World {
 
     pub fn host_of(&self, id: NodeId) -> Option<HostIx> {
         self.by_id.get(&id).copied()
+    }
+
+    /// Takes down how the next fact that a host publishes under a key spreads.
+    pub fn watch_next(&mut self, owner: HostIx, key: FactKey) {
+        let (pushed, gossip) = (BTreeMap::new(), BTreeMap::new());
+        self.watched = Some(Watched { owner, key, order: None, pushed, gossip });
     }
 
     pub fn schedule(&mut self, at: At, agenda: u64) {
@@ -296,10 +343,12 @@ impl World {
             }
             Event::ProcessStart { host, after } => {
                 let found = &self.hosts[host.i()];
-                if found.powered && found.process.is_none() && found.boots == after && !found.left {
+                let may = found.powered && !found.left && !found.disk.damaged;
+                if may && found.process.is_none() && found.boots == after {
                     self.start_process(host);
                 }
             }
+            Event::PowerBack { host } => self.power_back(host),
             Event::GossipDue => self.gossip_due(),
             Event::Gossip { from, to, payload } => self.gossip_packet(from, to, payload),
         }
@@ -313,7 +362,12 @@ impl World {
         f: impl FnOnce(&mut Engine, &mut Chance, &mut Out),
     ) {
         let mut out = Out::default();
+        let before = self.hosts[host.i()].engine.mood() == Mood::Answers;
         f(&mut self.hosts[host.i()].engine, &mut self.chances.engines, &mut out);
+        let well = self.hosts[host.i()].engine.mood() == Mood::Answers;
+        if well != before {
+            self.seen.push(Seen::Engine { host, well });
+        }
         for (after, event) in out.later {
             self.later(after, Event::Engine { host, event });
         }
@@ -372,6 +426,9 @@ impl World {
             }
         }
         for (host, fact) in out.facts {
+            if let Some(watched) = self.watched.as_mut().filter(|watched| watched.is_it(&fact)) {
+                watched.gossip.entry(host).or_insert(self.now);
+            }
             self.feed(host, Input::Fact(fact));
         }
         self.plan_gossip();

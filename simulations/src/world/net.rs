@@ -62,8 +62,11 @@ pub struct Net {
 impl World {
     /// Sends as the gossip crate does: over the connection, or once the peer was dialled.
     pub(super) fn send(&mut self, from: HostIx, to: NodeId, message: Message) {
-        let Some(target) = self.host_of(to) else { return };
-        if target == from {
+        let Some(target) = self.host_of(to).map(|target| self.reached(from, target)) else {
+            return;
+        };
+        // A host whose disk was replaced is another node.
+        if target == from || self.hosts[target.i()].id != to {
             return;
         }
         match self.usable(from, target) {
@@ -78,6 +81,21 @@ impl World {
                 self.plan_dial(from, target, Span::ZERO);
             }
         }
+    }
+
+    /// Of two hosts with one id, the one that `from` is connected to.
+    fn reached(&self, from: HostIx, target: HostIx) -> HostIx {
+        let double = self.double_of(target).filter(|double| self.usable(from, *double).is_some());
+        double.filter(|_| self.usable(from, target).is_none()).unwrap_or(target)
+    }
+
+    /// The run of a node's process that `peer` holds a connection to is as late as that of its double
+    /// `ix`, which is therefore refused.
+    fn is_superseded(&self, ix: HostIx, peer: HostIx) -> bool {
+        let life = |ix: HostIx| self.hosts[ix.i()].process.as_ref().map(|p| p.incarnation);
+        self.double_of(ix).is_some_and(|double| {
+            double == peer || (self.usable(peer, double).is_some() && life(ix) <= life(double))
+        })
     }
 
     /// The connection that `from` believes to have to `to`.
@@ -142,6 +160,15 @@ impl World {
         };
         let host = &self.hosts[to.i()];
         if host.runs(current.boot_of(pair, to)) {
+            let news = matches!(&message, Message::Records { .. } | Message::Facts(_));
+            if news && self.expelled.contains(&host.id) {
+                self.seen.push(Seen::ToldExpelled { host: from, id: host.id });
+            }
+            if let (Some(watched), Message::Facts(facts)) = (&mut self.watched, &message)
+                && facts.iter().any(|fact| watched.is_it(fact))
+            {
+                watched.pushed.entry(to).or_insert(self.now);
+            }
             let from = self.hosts[from.i()].id;
             self.feed(to, Input::Message { from, message });
         } else if host.process.is_some() {
@@ -187,7 +214,9 @@ impl World {
             && callee.acts()
             && caller.acts()
             && !refuses(caller, callee)
-            && !refuses(callee, caller);
+            && !refuses(callee, caller)
+            && !self.is_superseded(from, to)
+            && !self.is_superseded(to, from);
         let round_trip = self.links.delay(from, to, &mut self.chances.links);
         if answers && self.links.stream(from, to, &mut self.chances.links).is_some() {
             let to_boot = callee.boots;
@@ -226,6 +255,15 @@ impl World {
         let boots = if from < to { (boot, to_boot) } else { (to_boot, boot) };
         if self.net.conns.get(&pair).is_some_and(|conn| conn.boots == boots) {
             return;
+        }
+        // A later run of a process takes the place of its double.
+        for (one, peer) in [(from, to), (to, from)] {
+            let old = self.double_of(one).map(|double| self::pair(double, peer));
+            if let Some((old, conn)) =
+                old.and_then(|old| self.net.conns.get(&old).map(|conn| (old, conn.id)))
+            {
+                self.disconnect(old, conn);
+            }
         }
         self.net.next += 1;
         let id = ConnId(self.net.next);

@@ -1,26 +1,22 @@
 //! The simulated daemon loop: inputs go into the core one by one, and its effects are carried out in
 //! order, with nothing passing a write that has not reached the disk.
 
-use std::collections::BTreeMap;
-
 use membership::member::{MemberState, Profile};
 use membership::message::Message;
-use membership::record::{Key, Kind, Record};
+use membership::record::{Digest, Key, Kind, Record};
 use membership::time::Wall;
 use membership::wire;
-use node::command::{Command, CommandError, Reply};
-use node::io::{CommandId, Effect, Input, Notice};
-use node::runtime::RuntimeAction;
-use node::slot::{ClaimPart, Place, TaskState};
-use node::spec::{Mode, ServiceSpec};
+use node::command::{Command, CommandError, Refused, Reply};
+use node::io::{CommandId, Effect, Input};
+use placement::PLACEMENT_VERSION;
 
-use super::tell::{ShortAction, ShortInput, ShortNotice, ShortPlace, ShortRecords};
+use super::tell::ShortInput;
 use super::{Event, StartArgs, World};
 use crate::engine::Boot;
 use crate::host::{BACKLOG, Process};
 use crate::links::HostIx;
 use crate::operators::{CommandNo, Replied};
-use crate::seen::{OwnView, RecordName, Seen, Stored};
+use crate::seen::{Lineage, RecordName, Seen, Stored};
 use crate::time::{At, Span};
 
 impl World {
@@ -48,7 +44,7 @@ impl World {
             format_args!("{ix} starts as {id} incarnation {}", incarnation.0),
         );
         let (core, effects) = (self.maker)(args);
-        self.hosts[ix.i()].process = Some(Process::new(boot, core));
+        self.hosts[ix.i()].process = Some(Process::new(boot, incarnation, core));
         self.seen.push(Seen::Process { host: ix, id, incarnation });
         self.carrier.start(self.now, ix, id, incarnation, &self.seeds);
         self.plan_gossip();
@@ -72,6 +68,7 @@ impl World {
             return false;
         }
         let subject = subject_of(&command);
+        self.seen.push(Seen::Asked { host: ix, command: number });
         self.commands.insert(number, (ix, subject, self.held_about(ix, subject)));
         self.feed(ix, Input::Command { id: CommandId(number.0), command });
         true
@@ -195,156 +192,6 @@ impl World {
         self.plan_wake(ix);
     }
 
-    /// Tells the checks what a core has decided, with what it believed when it did.
-    fn observe(&mut self, ix: HostIx, effects: &[Effect]) {
-        let acts = effects.iter().any(|effect| {
-            matches!(
-                effect,
-                Effect::Runtime { .. }
-                    | Effect::Notice(Notice::Task { state: TaskState::Shutdown, .. })
-            )
-        });
-        let views = if acts { self.own_views(ix) } else { BTreeMap::new() };
-        for effect in effects {
-            match effect {
-                Effect::Send { message: Message::Records { records, .. }, .. } => {
-                    self.seen.push(Seen::Told {
-                        host: ix,
-                        records: records.iter().map(record_name).collect(),
-                    });
-                }
-                Effect::Send { message: Message::Stored(records), .. } => {
-                    self.seen.push(Seen::Told { host: ix, records: records.clone() });
-                }
-                Effect::Send { .. } => {}
-                Effect::Publish(fact) => {
-                    self.trace.note(
-                        self.now,
-                        false,
-                        format_args!("{ix}p{:?}{}", fact.key, fact.seq),
-                    );
-                    self.observe_fact(ix, fact);
-                }
-                Effect::Runtime { id, action } => {
-                    let told = *action != RuntimeAction::List;
-                    let short = ShortAction(action);
-                    self.trace.note(self.now, told, format_args!("{ix} -> {} {short}", id.0));
-                    self.observe_action(ix, action, &views);
-                }
-                Effect::Notice(notice) => {
-                    self.trace.note(
-                        self.now,
-                        true,
-                        format_args!("{ix} says {}", ShortNotice(notice)),
-                    );
-                    match notice {
-                        Notice::Member { id, to, .. } => {
-                            self.seen.push(Seen::Verdict { host: ix, about: *id, to: *to });
-                        }
-                        Notice::Task { task, state: TaskState::Shutdown, .. } => {
-                            let place =
-                                self.hosts[ix.i()].engine.containers().find(|c| c.task == *task);
-                            let view = place.and_then(|c| views.get(&c.service).cloned());
-                            self.seen.push(Seen::GivesUp { host: ix, task: *task, view });
-                        }
-                        _ => {}
-                    }
-                }
-                Effect::Persist { id, records } => {
-                    self.trace.note(
-                        self.now,
-                        true,
-                        format_args!("{ix} persists {} {}", id.0, ShortRecords(records)),
-                    );
-                }
-                other => self.trace.note(self.now, false, format_args!("{ix} -> {other:?}")),
-            }
-        }
-    }
-
-    fn observe_fact(&mut self, ix: HostIx, fact: &membership::fact::SignedFact) {
-        let id = fact.owner;
-        self.seen.push(Seen::Published { id, incarnation: fact.incarnation, seq: fact.seq });
-        if let (membership::fact::FactKey::Claims { service, .. }, Some(value)) =
-            (fact.key, &fact.value)
-            && let Ok(part) = wire::decode::<ClaimPart>(value)
-        {
-            for claim in part.claims {
-                let place = Place { service, slot: claim.slot };
-                let news = self.claims.insert((ix, place), (claim.epoch, claim.phase))
-                    != Some((claim.epoch, claim.phase));
-                self.trace.note(
-                    self.now,
-                    news,
-                    format_args!(
-                        "{ix} claims {} epoch {} {:?} {:?}",
-                        ShortPlace(place),
-                        claim.epoch.0,
-                        claim.phase,
-                        claim.task.state
-                    ),
-                );
-                self.seen.push(Seen::Claim {
-                    host: ix,
-                    id,
-                    place,
-                    epoch: claim.epoch,
-                    phase: claim.phase,
-                });
-            }
-        }
-    }
-
-    fn observe_action(
-        &mut self,
-        ix: HostIx,
-        action: &RuntimeAction,
-        views: &BTreeMap<membership::id::ServiceId, OwnView>,
-    ) {
-        match action {
-            RuntimeAction::Start(start) => {
-                let place = Place { service: start.service, slot: start.slot };
-                let view = views.get(&start.service).cloned();
-                let (task, epoch, template) = (start.task, start.epoch, start.template);
-                self.seen.push(Seen::Start { host: ix, place, task, epoch, template, view });
-            }
-            RuntimeAction::Stop { task, .. } | RuntimeAction::Remove { task, .. } => {
-                let found = self.hosts[ix.i()]
-                    .engine
-                    .containers()
-                    .find(|container| container.task == *task);
-                let Some(place) = found.map(|container| container.place()) else { return };
-                let view = views.get(&place.service).cloned();
-                self.seen.push(Seen::Stop { host: ix, place, task: *task, view });
-            }
-            RuntimeAction::Prepare { .. } | RuntimeAction::List => {}
-        }
-    }
-
-    fn own_views(&self, ix: HostIx) -> BTreeMap<membership::id::ServiceId, OwnView> {
-        let Some(process) = self.hosts[ix.i()].process.as_ref() else { return BTreeMap::new() };
-        let services = process.core.services();
-        let me = process.core.members().into_iter().find(|member| member.is_me);
-        let draining = me.is_some_and(|me| me.state == MemberState::Draining);
-        services
-            .into_iter()
-            .filter_map(|view| {
-                let spec = ServiceSpec::parse(&view.spec).ok()?;
-                let own = OwnView {
-                    draining,
-                    // Another service bears its name: nothing of it is wanted for the time being.
-                    desired: if view.shadowed_by.is_some() { 0 } else { view.desired },
-                    global: spec.mode == Mode::Global,
-                    partition: spec.partition,
-                    stop_first: !spec.update.start_first || !spec.host_ports.is_empty(),
-                    reservation: spec.reservation,
-                    template: spec.template,
-                };
-                Some((view.id, own))
-            })
-            .collect()
-    }
-
     /// Carries effects out, in order. A write goes on beside the loop and ends with an input: it is the
     /// core that lets nothing of it leave before.
     fn drain(&mut self, ix: HostIx) {
@@ -355,7 +202,12 @@ impl World {
             match effect {
                 Effect::Send { to, message } => self.send(ix, to, message),
                 Effect::Publish(fact) => {
-                    self.carrier.publish(ix, fact);
+                    if let Some(watched) = self.watched.as_mut()
+                        && (watched.owner, watched.key) == (ix, fact.key)
+                    {
+                        watched.order.get_or_insert((fact.owner, fact.incarnation, fact.seq));
+                    }
+                    self.carrier.publish(self.now, ix, fact);
                 }
                 Effect::Persist { id, records } => {
                     process.writing.push_back((id, records));
@@ -403,10 +255,23 @@ impl World {
         let Some(process) = host.process.as_mut().filter(|process| process.boot == boot) else {
             return;
         };
+        if let Some((back, damaged)) = host.torn.take() {
+            self.tear(ix, back, damaged);
+            return;
+        }
         let Some((id, records)) = process.writing.pop_front() else { return };
         let more = !process.writing.is_empty();
         let result = host.disk.write(&records);
         if result.is_ok() {
+            let own = host.id;
+            for record in records.iter().filter(|record| record.writer == own && heeded(record)) {
+                let lineage = Lineage {
+                    digest: record.digest(),
+                    ancestors: record.ancestors.clone(),
+                    body: Digest::of_bytes(record.body.as_deref().unwrap_or_default()),
+                };
+                self.seen.push(Seen::Drafted { record: record_name(record), lineage });
+            }
             let records = records.iter().map(stored).collect();
             self.seen.push(Seen::Written { host: ix, records });
         }
@@ -416,10 +281,37 @@ impl World {
         }
     }
 
+    /// Power fails in the middle of a write. A transaction is there whole or not at all: this one is not.
+    fn tear(&mut self, ix: HostIx, back: Span, damaged: bool) {
+        if let Some(process) = self.hosts[ix.i()].process.as_mut() {
+            process.writing.clear();
+        }
+        self.trace.note(self.now, true, format_args!("{ix} is torn out of a write"));
+        self.power_off(ix);
+        self.hosts[ix.i()].disk.damaged = damaged;
+        self.later(back, Event::PowerBack { host: ix });
+        self.seen.push(Seen::Disturbed);
+    }
+
+    /// Power is back; a damaged store is refused, so the operator puts an empty disk in.
+    pub(super) fn power_back(&mut self, ix: HostIx) {
+        if self.hosts[ix.i()].powered {
+            return;
+        }
+        if self.hosts[ix.i()].disk.damaged {
+            self.replace_disk(ix);
+        }
+        self.power_on(ix);
+        self.seen.push(Seen::Disturbed);
+    }
+
     pub(super) fn incarnation_drawn(&mut self, ix: HostIx, boot: Boot) {
         let host = &mut self.hosts[ix.i()];
         if host.runs(boot) {
             let incarnation = host.disk.next_incarnation();
+            if let Some(process) = host.process.as_mut() {
+                process.incarnation = incarnation;
+            }
             self.feed(ix, Input::Incarnation(incarnation));
         }
     }
@@ -427,6 +319,9 @@ impl World {
     fn reply(&mut self, ix: HostIx, command: CommandNo, result: Result<Reply, CommandError>) {
         let records = self.acknowledged(ix, command, &result);
         self.trace.note(self.now, true, format_args!("{ix} replies {} {result:?}", command.0));
+        let refused = result.as_ref().err().map(|error| error.kind);
+        let stored = !matches!(refused, Some(Refused::NotStored | Refused::Busy));
+        self.seen.push(Seen::Answered { host: ix, command, stored });
         if result.is_ok() {
             let alive = self.hosts[ix.i()].process.as_ref().map_or(0, |process| {
                 let counts = |state: MemberState| matches!(state, MemberState::Alive);
@@ -502,11 +397,16 @@ fn subject_of(command: &Command) -> u128 {
     }
 }
 
-fn record_name(record: &Record) -> RecordName {
+/// What operators write.
+fn heeded(record: &Record) -> bool {
+    matches!(record.key.kind, Kind::Service | Kind::Scale | Kind::NodeSettings)
+}
+
+pub(super) fn record_name(record: &Record) -> RecordName {
     (record.key, record.stamp, record.writer)
 }
 
-fn stored(record: &Record) -> Stored {
+pub(super) fn stored(record: &Record) -> Stored {
     let body = record.body.as_deref().filter(|_| record.key.kind == Kind::Conflict);
     let loser = body.and_then(|body| wire::decode::<Record>(body).ok());
     let keeps = loser.as_ref().map(record_name);
@@ -524,11 +424,14 @@ fn profile_of(host: &crate::host::Host, started: Wall) -> Profile {
         arch: "x86_64".to_owned(),
         runtime: "docker".to_owned(),
         engine_version: "28.0.0".to_owned(),
-        shoal_version: env!("CARGO_PKG_VERSION").to_owned(),
+        shoal_version: if host.older { OLDER } else { env!("CARGO_PKG_VERSION") }.to_owned(),
         protocol_version: wire::PROTOCOL_VERSION,
-        placement_version: PLACEMENT_VERSION,
+        placement_version: if host.older { PLACEMENT_VERSION - 1 } else { PLACEMENT_VERSION },
         started,
     }
 }
 
-const PLACEMENT_VERSION: u16 = 1;
+/// The release that a rolling upgrade begins with. There is only one release's code here, so such a node
+/// differs in what it says of itself: it knows an older placement, and nothing new may be put there.
+/// Another protocol version cannot be shown: greetings refuse it before a core hears of the node.
+const OLDER: &str = "0.0.9";

@@ -3,7 +3,9 @@
 
 use membership::id::NodeId;
 
+use super::process::stored;
 use super::{Event, World};
+use crate::disk::Content;
 use crate::links::{Cut, CutId, HostIx};
 use crate::seen::Seen;
 use crate::time::Span;
@@ -22,9 +24,26 @@ impl World {
         host.disk.power_lost();
         self.with_engine(ix, |engine, chance, out| engine.power_lost(chance, out));
         if lies {
+            let left = self.hosts[ix.i()].disk.content().records.values();
+            let records = left.map(stored).collect();
             self.seen.push(Seen::DiskLost { host: ix });
+            self.seen.push(Seen::Written { host: ix, records });
         }
         self.connectivity_changed();
+    }
+
+    /// Power fails on a host only where it has power and another one has, too.
+    pub fn may_lose_power(&self, ix: HostIx) -> bool {
+        self.hosts[ix.i()].powered && self.hosts.iter().filter(|host| host.powered).count() > 1
+    }
+
+    /// A host that was kept spare is there from now on.
+    pub fn join(&mut self, ix: HostIx) {
+        let host = &mut self.hosts[ix.i()];
+        if std::mem::take(&mut host.spare) {
+            self.seen.push(Seen::Host { host: ix, capacity: host.spec.capacity });
+            self.power_on(ix);
+        }
     }
 
     /// It boots: the engine and shoal come up, in either order.
@@ -46,13 +65,66 @@ impl World {
     pub fn replace_disk(&mut self, ix: HostIx) {
         let id = NodeId(self.chances.hosts.id());
         let host = &mut self.hosts[ix.i()];
+        let before = host.id;
         host.disk.wipe();
         host.left = false;
+        host.clone_of = None;
+        // The copy of what was here, or the original of what this was a copy of, is now the only one.
+        if let Some(copy) = self.clones.remove(&before) {
+            let only = if copy == ix { self.by_id.get(&before).copied() } else { Some(copy) };
+            if let Some(only) = only {
+                self.hosts[only.i()].clone_of = None;
+                self.by_id.insert(before, only);
+            }
+        }
+        let host = &mut self.hosts[ix.i()];
         self.by_id.insert(id, ix);
         host.id = id;
         self.trace.note(self.now, true, format_args!("{ix} gets an empty disk and is now {id}"));
         self.with_engine(ix, |engine, _, out| engine.wipe(out));
         self.seen.push(Seen::DiskLost { host: ix });
+    }
+
+    /// An old copy of its disk takes the place of what a host without power knows.
+    pub fn restore_disk(&mut self, ix: HostIx, content: Content) {
+        let records = content.records.values().map(stored).collect();
+        let host = &mut self.hosts[ix.i()];
+        host.disk.restore(content);
+        self.trace.note(self.now, true, format_args!("{ix} gets an old copy of its disk"));
+        self.seen.push(Seen::DiskLost { host: ix });
+        self.seen.push(Seen::Written { host: ix, records });
+    }
+
+    /// A host is set up with a copy of another one's disk, key and all. Its own containers are gone.
+    pub fn clone_node(&mut self, of: HostIx, copy: HostIx) {
+        self.power_off(copy);
+        let (id, content) = (self.hosts[of.i()].id, self.hosts[of.i()].disk.content().clone());
+        self.trace.note(self.now, true, format_args!("{copy} becomes a copy of {of}"));
+        self.restore_disk(copy, content);
+        self.with_engine(copy, |engine, _, out| engine.wipe(out));
+        let host = &mut self.hosts[copy.i()];
+        host.id = id;
+        host.left = false;
+        host.clone_of = Some(of);
+        self.clones.insert(id, copy);
+        self.seen.push(Seen::Cloned { host: copy, id });
+        self.power_on(copy);
+    }
+
+    /// The copy gets an empty disk.
+    pub fn unclone(&mut self, copy: HostIx) {
+        if self.hosts[copy.i()].clone_of.is_some() {
+            self.power_off(copy);
+            self.replace_disk(copy);
+            self.power_on(copy);
+        }
+    }
+
+    /// The other host that bears the same id, where one is a copy.
+    pub(crate) fn double_of(&self, ix: HostIx) -> Option<HostIx> {
+        let id = self.hosts[ix.i()].id;
+        let copy = *self.clones.get(&id)?;
+        if copy == ix { self.by_id.get(&id).copied() } else { Some(copy) }
     }
 
     /// `kill -9` of shoal alone.
@@ -61,6 +133,14 @@ impl World {
         if let Some(after) = back_after {
             let boots = self.hosts[ix.i()].boots;
             self.later(after, Event::ProcessStart { host: ix, after: boots });
+        }
+    }
+
+    /// Its wall clock jumps by so many milliseconds.
+    pub fn turn_clock(&mut self, host: HostIx, by_ms: i64) {
+        self.hosts[host.i()].clock_off_ms += by_ms;
+        if by_ms < 0 {
+            self.seen.push(Seen::ClockSetBack { host });
         }
     }
 

@@ -1,6 +1,8 @@
 //! Operators: they create, scale, update, remove and drain on any node, at any time, and remember what
 //! they were told.
 
+mod act;
+
 use std::collections::BTreeMap;
 
 use membership::id::{NodeId, ServiceId};
@@ -10,9 +12,12 @@ use node::registry_auth::AuthChange;
 use node::views::{Availability, MemberView};
 use serde_json::{Value, json};
 
+pub use act::{Act, Desk, Draft};
+
 use crate::chance::Chance;
 use crate::core::Core;
 use crate::links::HostIx;
+use crate::seen::Seen;
 use crate::world::World;
 
 /// One command of one run.
@@ -32,6 +37,7 @@ pub struct Replied {
 enum Asked {
     Create { name: String },
     Remove { id: ServiceId },
+    Expel { id: NodeId },
     Other,
 }
 
@@ -43,13 +49,11 @@ pub struct Operators {
     asked: BTreeMap<CommandNo, Asked>,
     /// Services that an acknowledged create made and no remove was asked for.
     services: Vec<ServiceId>,
-    names: u64,
-    /// Most replicas of one service.
-    most_replicas: u64,
-    most_services: usize,
+    /// The same by their names.
+    named: BTreeMap<String, ServiceId>,
+    desk: Desk,
     pub refused: u64,
     pub acknowledged: u64,
-    drained: Option<NodeId>,
 }
 
 impl Operators {
@@ -59,12 +63,10 @@ impl Operators {
             next: 0,
             asked: BTreeMap::new(),
             services: Vec::new(),
-            names: 0,
-            most_replicas,
-            most_services,
+            named: BTreeMap::new(),
+            desk: Desk::new(most_services, most_replicas, 1),
             refused: 0,
             acknowledged: 0,
-            drained: None,
         }
     }
 
@@ -163,6 +165,11 @@ impl Operators {
         Some(self.send(world, host, Asked::Other, command))
     }
 
+    /// Removes a node from the cluster.
+    pub fn expel(&mut self, world: &mut World, host: HostIx, id: NodeId) -> CommandNo {
+        self.send(world, host, Asked::Expel { id }, Command::RemoveNode { id })
+    }
+
     fn members(world: &World, host: HostIx) -> Vec<MemberView> {
         world.hosts[host.i()]
             .process
@@ -174,13 +181,12 @@ impl Operators {
     /// The end of maintenance: every node is made active again, and nodes whose disk is gone for good
     /// are removed from the cluster. True if there was anything to do.
     pub fn tidy_up(&mut self, world: &mut World, host: HostIx) -> bool {
-        self.drained = None;
         let current: Vec<NodeId> = world.hosts.iter().map(|host| host.id).collect();
         let mut did = false;
         for member in Self::members(world, host) {
             if !current.contains(&member.id) {
                 if member.state != MemberState::Left {
-                    self.send(world, host, Asked::Other, Command::RemoveNode { id: member.id });
+                    self.expel(world, host, member.id);
                     did = true;
                 }
             } else if member.availability != Availability::Active {
@@ -191,98 +197,73 @@ impl Operators {
         did
     }
 
+    /// Does what was drawn or written down, on this host or the next one that answers. False when nobody
+    /// answers, or the host knows no such service (yet).
+    pub fn act(&mut self, world: &mut World, host: u32, act: &Act) -> bool {
+        let count = world.hosts.len();
+        let answers = |n: &usize| world.hosts[(host as usize + n) % count].acts();
+        let Some(n) = (0..count).find(answers) else { return false };
+        let on = world.hosts[(host as usize + n) % count].ix;
+        let known = |service: &u32| self.named.get(&name_of(*service)).copied();
+        let number = match act {
+            Act::Create { service, draft } => {
+                let name = name_of(*service);
+                let spec = draft.spec(&name);
+                Some(self.create(world, on, spec))
+            }
+            Act::Scale { service, replicas } => {
+                known(service).and_then(|id| self.scale(world, on, id, *replicas))
+            }
+            Act::Update { service, tag } => known(service).and_then(|id| {
+                self.update(world, on, id, |spec| {
+                    spec["TaskTemplate"]["ContainerSpec"]["Env"] = json!([format!("V={tag}")]);
+                })
+            }),
+            Act::Remove { service } => known(service).map(|id| self.remove(world, on, id)),
+            Act::Drain { host } => self.set_availability(world, on, *host, "drain"),
+            Act::Activate { host } => self.set_availability(world, on, *host, "active"),
+        };
+        number.is_some()
+    }
+
+    fn set_availability(
+        &mut self,
+        world: &mut World,
+        on: HostIx,
+        host: u32,
+        availability: &str,
+    ) -> Option<CommandNo> {
+        let id = world.hosts.get(host as usize)?.id;
+        self.availability(world, on, id, availability)
+    }
+
     /// Something that an operator might do just now, on a host that answers.
     pub fn do_something(&mut self, world: &mut World) {
-        let acting: Vec<HostIx> =
-            world.hosts.iter().filter(|host| host.acts()).map(|host| host.ix).collect();
-        let Some(host) = self.chance.pick(&acting).copied() else { return };
-        let service = self.chance.pick(&self.services).copied();
-        match (self.chance.below(10), service) {
-            (0..=3, _) if self.services.len() < self.most_services => {
-                let spec = self.some_service();
-                self.create(world, host, spec);
-            }
-            (0..=5, Some(id)) => {
-                let replicas = self.chance.between(0, self.most_replicas);
-                self.scale(world, host, id, replicas);
-            }
-            (6..=7, Some(id)) => {
-                let tag = self.chance.below(1000);
-                self.update(world, host, id, |spec| {
-                    spec["TaskTemplate"]["ContainerSpec"]["Env"] = json!([format!("V={tag}")]);
-                });
-            }
-            (8, Some(id)) => {
-                self.remove(world, host, id);
-            }
-            (9, _) => self.drain_or_not(world, host),
-            _ => {}
+        let hosts = world.hosts.len() as u64;
+        let host = self.chance.below(hosts) as u32;
+        self.desk.hosts = hosts as u32;
+        if let Some(act) = self.desk.draw(&mut self.chance) {
+            self.act(world, host, &act);
         }
     }
 
-    fn drain_or_not(&mut self, world: &mut World, host: HostIx) {
-        if let Some(id) = self.drained.take() {
-            self.availability(world, host, id, "active");
-        } else {
-            let ids: Vec<NodeId> = world.hosts.iter().map(|host| host.id).collect();
-            if let Some(id) = self.chance.pick(&ids).copied() {
-                self.drained = Some(id);
-                self.availability(world, host, id, "drain");
-            }
-        }
-    }
-
-    fn some_service(&mut self) -> Value {
-        self.names += 1;
-        let name = format!("s{}", self.names);
-        let images = [
-            "sim/web",
-            "sim/web",
-            "sim/web",
-            "sim/web",
-            "sim/flaky",
-            "sim/crash",
-            "sim/slow",
-            "sim/sick",
-            "sim/missing",
-        ];
-        let image = self.chance.pick(&images).copied().unwrap_or("sim/web");
-        let replicas = self.chance.between(1, self.most_replicas);
-        let mut spec = service(&name, image, replicas);
-        if self.chance.per_mille(300) {
-            spec["TaskTemplate"]["ContainerSpec"]["Healthcheck"] =
-                json!({ "Test": ["CMD", "true"] });
-        }
-        if self.chance.per_mille(150) {
-            spec["Mode"] = json!({ "Global": {} });
-        }
-        if self.chance.per_mille(200) {
-            let policies = ["majority", "fenced"];
-            let policy = self.chance.pick(&policies).copied().unwrap_or("majority");
-            spec["Labels"] = json!({ "shoal.partition": policy });
-        }
-        if self.chance.per_mille(300) {
-            let orders = ["start-first", "stop-first"];
-            let order = self.chance.pick(&orders).copied().unwrap_or("stop-first");
-            let parallelism = self.chance.between(0, 3);
-            spec["UpdateConfig"] =
-                json!({ "Parallelism": parallelism, "Order": order, "FailureAction": "continue" });
-        }
-        spec
-    }
-
-    /// Takes an answer in. Gives the id of a service that an acknowledged remove took away.
-    pub fn hear(&mut self, replied: &Replied) -> Option<ServiceId> {
+    /// Takes an answer in. Gives what an acknowledged command took away.
+    pub fn hear(&mut self, replied: &Replied) -> Option<Seen> {
         let asked = self.asked.remove(&replied.command)?;
         match (&replied.result, asked) {
-            (Ok(Reply::Created { id, .. }), Asked::Create { .. }) => {
+            (Ok(Reply::Created { id, .. }), Asked::Create { name }) => {
                 self.acknowledged += 1;
                 self.services.push(*id);
+                self.named.insert(name, *id);
                 None
             }
             (Ok(_), Asked::Remove { id }) => {
                 self.acknowledged += 1;
-                Some(id)
+                Some(Seen::Removed { service: id })
+            }
+            (Ok(_), Asked::Expel { id }) => {
+                self.acknowledged += 1;
+                Some(Seen::Expelled { id })
             }
             (Ok(_), _) => {
                 self.acknowledged += 1;
@@ -304,6 +285,10 @@ fn read(world: &World, host: HostIx, id: ServiceId) -> Option<(u64, Value)> {
     let core: &dyn Core = world.hosts[host.i()].process.as_ref()?.core.as_ref();
     let view = core.services().into_iter().find(|service| service.id == id)?;
     Some((view.version, (*view.spec).clone()))
+}
+
+fn name_of(service: u32) -> String {
+    format!("s{service}")
 }
 
 /// Docker's spec of a plain replicated service.
