@@ -142,3 +142,36 @@ impl Facts {
         self.by_owner.values().flat_map(BTreeMap::values)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use membership::id::ServiceId;
+
+    use super::*;
+
+    fn fact(incarnation: u64, key: FactKey) -> SignedFact {
+        SignedFact {
+            cell: CellId(0),
+            owner: NodeId(7),
+            incarnation: Incarnation(incarnation),
+            seq: 1,
+            key,
+            value: Some(Vec::new()),
+            signature: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_a_member_said_in_an_earlier_life_is_refused_even_if_it_comes_after_it_has_settled() {
+        let claims = FactKey::Claims { service: ServiceId(1), part: 0 };
+        let mut facts = Facts::new(CellId(0));
+        assert!(facts.hear(&fact(2, FactKey::Health)));
+        // Nothing earlier is known here; a peer that has not forgotten it may still tell it.
+        assert!(facts.takes_earlier(NodeId(7), Incarnation(2)));
+        assert!(facts.hear(&fact(1, claims)), "it has not settled for long enough yet");
+        assert_eq!(facts.settled(NodeId(7), Incarnation(2)), [claims]);
+        assert!(!facts.hear(&fact(1, claims)), "and is not believed again");
+        assert!(!facts.takes_earlier(NodeId(7), Incarnation(2)));
+        assert!(facts.hear(&fact(2, claims)));
+    }
+}
