@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use super::BadSpec;
 
 /// `true` or `false`: all capabilities and all devices of the host.
-pub const PRIVILEGED_LABEL: &str = "shoal.privileged";
+pub(crate) const PRIVILEGED_LABEL: &str = "shoal.privileged";
 /// Devices of the host, separated by commas, each `/dev/x`, `/dev/x:/dev/y` or `/dev/x:/dev/y:rwm`.
-pub const DEVICES_LABEL: &str = "shoal.devices";
+pub(crate) const DEVICES_LABEL: &str = "shoal.devices";
 
 /// Which of the host's hardware a container may use beyond the ordinary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
