@@ -243,7 +243,7 @@ fn a_host_does_not_run_more_than_it_holds() {
         .sees([became(A, 1, Became::NotReady), became(A, 1, Became::Ended)])
         .sees(runs(A, 2));
     assert!(script.found().is_empty(), "the first has ended");
-    script.sees(runs(A, 3));
+    script.sees([Seen::GivesUp { host: A, task: task(2), view: None }]).sees(runs(A, 3));
     assert_eq!(script.found(), ["capacity"]);
 }
 
@@ -399,10 +399,11 @@ fn nothing_moves_because_something_else_failed() {
     script.passes(100).sees(runs(A, 1)).passes(30).sees([start(B, 2, view())]);
     assert!(script.found().is_empty(), "a pull, in a quiet view");
     let mut script = Script::new();
-    script.passes(100).sees(runs(A, 1)).passes(30).sees([down(), start(B, 2, view())]);
+    script.passes(100).sees(runs(A, 1)).passes(30).sees([Seen::ProcessGone { host: C }]);
+    script.sees([down(), start(B, 2, view())]);
     assert_eq!(script.found(), ["moves"]);
     let mut script = Script::new();
-    script.passes(100).sees(runs(A, 1)).passes(30);
+    script.passes(100).sees(runs(A, 1)).passes(30).sees([Seen::ProcessGone { host: C }]);
     script.sees([Seen::Engine { host: A, well: false }, down(), start(B, 2, view())]);
     assert!(script.found().is_empty(), "its holder has trouble of its own");
 }
