@@ -90,6 +90,10 @@ id!(
     ServiceId
 );
 id!(
+    /// One secret or config. Random, drawn by the node that took the `create`.
+    AssetId
+);
+id!(
     /// One attempt to fill a slot. Never reused, never restarted.
     TaskId
 );

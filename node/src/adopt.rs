@@ -175,6 +175,8 @@ impl Local {
             stage: Stage::Warming,
             since: now.at,
             running_since: Some(now.at),
+            editions: None,
+            refresh_at: now.at,
         };
         if let Some(held) = self.held.get_mut(&place) {
             held.run = Some(run);

@@ -3,9 +3,11 @@
 //! Any node takes any command. A command that changes something is acknowledged when the change is on
 //! the disks of two nodes (of one, where only one is alive).
 
-use membership::id::{NodeId, ServiceId};
+use membership::id::{AssetId, NodeId, ServiceId};
 use serde_json::Value;
 
+use crate::assets::AssetKind;
+use crate::files::Content;
 use crate::registry_auth::{AuthChange, RegistryAuth};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +48,30 @@ pub enum Command {
     DismissConflict {
         id: u128,
     },
+    /// `spec` is Docker's SecretSpec or ConfigSpec without `Data`; the content of a secret is sealed.
+    CreateAsset {
+        kind: AssetKind,
+        spec: Value,
+        content: Content,
+    },
+    /// Labels only.
+    UpdateAsset {
+        kind: AssetKind,
+        id: AssetId,
+        version: u64,
+        spec: Value,
+    },
+    RemoveAsset {
+        kind: AssetKind,
+        id: AssetId,
+    },
+    /// Another content for a config, in place: running tasks get the file replaced and the signal.
+    ReplaceConfig {
+        id: AssetId,
+        version: u64,
+        content: Content,
+        signal: Option<String>,
+    },
     /// Docker's cluster Spec (only what has a meaning here acts; the rest is echoed).
     UpdateCluster {
         version: u64,
@@ -56,6 +82,7 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     Created { id: ServiceId, warnings: Vec<String> },
+    AssetCreated { id: AssetId },
     Done { warnings: Vec<String> },
 }
 

@@ -65,6 +65,14 @@ impl Local {
             (Doing::List { asked }, ActionResult::Listed(found)) => {
                 self.listed(asked, found, services, now);
             }
+            (Doing::Refresh { place, task, editions }, result) => {
+                let failed = match &result {
+                    ActionResult::Refreshed => None,
+                    ActionResult::RefreshFailed { message } => Some(message.as_str()),
+                    _ => Some("the runtime answered something else"),
+                };
+                self.refreshed(place, task, editions, failed, now);
+            }
             // What was tidied is gone or will be found again by the next resync.
             (Doing::Tidy | Doing::List { .. }, _) => {}
             (Doing::Start(place, task), other) => {

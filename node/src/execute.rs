@@ -9,6 +9,7 @@ use membership::time::Now;
 use rand::RngExt;
 use serde_json::Value;
 
+use crate::assets::AssetKind;
 use crate::command::{Command, CommandError, Refused, Reply};
 use crate::expand::check_templates;
 use crate::io::{CommandId, Effect};
@@ -20,13 +21,13 @@ use crate::services::{BODY_VERSION, ScaleBody, Service, ServiceBody};
 use crate::spec::{Mode, ServiceSpec, with_replicas};
 use crate::writes::{Batch, MAX_WAITING_COMMANDS, Origin};
 
-type Outcome = Result<(Vec<Record>, Reply), CommandError>;
+pub(crate) type Outcome = Result<(Vec<Record>, Reply), CommandError>;
 
-fn refused(kind: Refused, message: impl Into<String>) -> CommandError {
+pub(crate) fn refused(kind: Refused, message: impl Into<String>) -> CommandError {
     CommandError::new(kind, message)
 }
 
-fn done() -> Reply {
+pub(crate) fn done() -> Reply {
     Reply::Done { warnings: Vec::new() }
 }
 
@@ -87,6 +88,16 @@ impl Node {
             Command::RemoveNode { id } => self.remove_node(id, now),
             Command::DismissConflict { id } => self.dismiss_conflict(id, now),
             Command::UpdateCluster { version, spec } => self.update_cluster(version, &spec, now),
+            Command::CreateAsset { kind, spec, content } => {
+                self.create_asset(kind, &spec, &content, now)
+            }
+            Command::UpdateAsset { kind, id, version, spec } => {
+                self.update_asset(kind, id, version, &spec, now)
+            }
+            Command::RemoveAsset { kind, id } => self.remove_asset(kind, id, now),
+            Command::ReplaceConfig { id, version, content, signal } => {
+                self.replace_config(id, version, &content, signal, now)
+            }
             Command::Leave => Err(refused(Refused::Invalid, "leave is not a change of records")),
         }
     }
@@ -115,12 +126,20 @@ impl Node {
         })
     }
 
+    fn check_assets(&self, spec: &Value) -> Result<(), CommandError> {
+        self.view.assets.check(spec).map_err(|why| {
+            let unsupported = why.contains("not supported");
+            refused(if unsupported { Refused::NotSupported } else { Refused::Invalid }, why)
+        })
+    }
+
     fn body<T: serde::Serialize>(value: &T) -> Result<Option<Vec<u8>>, CommandError> {
         serde_json::to_vec(value).map(Some).map_err(|e| refused(Refused::Invalid, e.to_string()))
     }
 
     fn create_service(&mut self, spec: Value, auth: Option<RegistryAuth>, now: Now) -> Outcome {
         let parsed = Self::parse(&spec)?;
+        self.check_assets(&spec)?;
         if let Some(other) = self.view.services.named(&parsed.name) {
             let text = format!(
                 "name conflicts with an existing object: service {} already exists ({})",
@@ -158,6 +177,7 @@ impl Node {
         now: Now,
     ) -> Outcome {
         let parsed = Self::parse(&spec)?;
+        self.check_assets(&spec)?;
         if parsed.name != service.name() {
             return Err(refused(Refused::NotSupported, "renaming services is not supported"));
         }
@@ -232,6 +252,7 @@ impl Node {
             return Err(refused(Refused::Invalid, text));
         };
         let parsed = Self::parse(&previous)?;
+        self.check_assets(&previous)?;
         let body = ServiceBody {
             v: BODY_VERSION,
             created_ms: service.created.ms,
@@ -353,7 +374,15 @@ fn subject_of(command: &Command) -> Vec<Key> {
         Command::UpdateNode { id, .. } => (id.0, &[Kind::NodeSettings]),
         Command::RemoveNode { id } => (id.0, &[Kind::Admission]),
         Command::DismissConflict { id } => (*id, &[Kind::Conflict]),
-        Command::CreateService { .. } | Command::Leave | Command::UpdateCluster { .. } => (0, &[]),
+        Command::UpdateAsset { kind, id, .. } | Command::RemoveAsset { kind, id } => match kind {
+            AssetKind::Secret => (id.0, &[Kind::Secret]),
+            AssetKind::Config => (id.0, &[Kind::Config]),
+        },
+        Command::ReplaceConfig { id, .. } => (id.0, &[Kind::Config]),
+        Command::CreateService { .. }
+        | Command::CreateAsset { .. }
+        | Command::Leave
+        | Command::UpdateCluster { .. } => (0, &[]),
     };
     kinds.iter().map(|kind| Key { kind: *kind, id }).collect()
 }

@@ -4,6 +4,7 @@
 use membership::id::{NodeId, TaskId};
 use membership::time::{Instant, Millis, Wall};
 
+use crate::files::Editions;
 use crate::runtime::ActionId;
 use crate::slot::{Claim, Epoch, Phase, Place, Slot, TaskState, TaskStatus};
 use crate::start::Recipe;
@@ -35,6 +36,10 @@ pub(crate) struct Run {
     pub since: Instant,
     /// When its container was first seen running.
     pub running_since: Option<Instant>,
+    /// Which replaced configs it has; `None` when an earlier process of this node started it.
+    pub editions: Option<Editions>,
+    /// No replacement of its files is tried before this.
+    pub refresh_at: Instant,
 }
 
 impl Run {

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use membership::fact::SignedFact;
-use membership::id::{Incarnation, NodeId, ServiceId, TaskId};
+use membership::id::{AssetId, Incarnation, NodeId, ServiceId, TaskId};
 use membership::member::MemberState;
 use membership::message::Message;
 use membership::record::Record;
 use membership::time::Millis;
 
+use crate::assets::AssetKind;
 use crate::command::{Command, CommandError, Reply};
 use crate::runtime::{ActionId, ActionResult, RuntimeAction, RuntimeEvent};
 use crate::slot::{Slot, TaskState};
@@ -131,6 +132,12 @@ pub enum Notice {
         name: String,
         what: ServiceChange,
     },
+    Asset {
+        kind: AssetKind,
+        id: AssetId,
+        name: String,
+        what: AssetChange,
+    },
     Task {
         service: ServiceId,
         service_name: String,
@@ -152,6 +159,13 @@ pub enum Notice {
         reason: String,
         at_most: Millis,
     },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AssetChange {
+    Created,
+    Updated,
+    Removed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,6 +12,8 @@
 //! for what would happen, asked without touching anything.
 
 mod adopt;
+mod asset_commands;
+pub mod assets;
 #[cfg(test)]
 mod claim_laws;
 mod claims;
@@ -21,6 +23,7 @@ mod containers;
 mod execute;
 mod expand;
 mod facts;
+pub mod files;
 pub mod foresight;
 mod hear;
 mod held;
@@ -38,6 +41,7 @@ mod publish;
 mod read;
 mod rebalance;
 mod reconcile;
+mod refresh;
 pub mod registry_auth;
 mod replace;
 mod rollout;

@@ -6,12 +6,15 @@
 //! when it ends, a new one fills the slot after a delay that grows with each failure in a row.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use membership::id::{NodeId, ServiceId, TaskId};
 use membership::time::{Instant, Millis, Now};
 use rand::{Rng, RngExt};
 
+use crate::assets::Assets;
 use crate::containers::NO_RESTART;
+use crate::files::{Editions, TaskFiles, editions};
 use crate::held::{Held, Kept, Leaving, Run, Stage};
 use crate::runtime::{ActionId, RuntimeAction};
 use crate::services::Service;
@@ -26,6 +29,12 @@ pub(crate) enum Doing {
     Prepare(Place, TaskId),
     Start(Place, TaskId),
     Stop(TaskId),
+    /// The files of a running task are brought to these editions of its configs.
+    Refresh {
+        place: Place,
+        task: TaskId,
+        editions: Editions,
+    },
     /// What an ended task left behind is removed; nobody waits for it.
     Tidy,
     List {
@@ -218,7 +227,15 @@ impl Local {
             exit_code: None,
             ports: Vec::new(),
         };
-        let run = Run { status, recipe, stage: Stage::Queued, since: now.at, running_since: None };
+        let run = Run {
+            status,
+            recipe,
+            stage: Stage::Queued,
+            since: now.at,
+            running_since: None,
+            editions: None,
+            refresh_at: now.at,
+        };
         if next {
             held.next = Some(run);
         } else {
@@ -231,6 +248,7 @@ impl Local {
     pub(crate) fn start_queued(
         &mut self,
         now: Now,
+        assets: &Assets,
         service: impl Fn(ServiceId) -> Option<Service>,
     ) {
         let busy = self.doing.values().filter(|d| matches!(d, Doing::Start(..))).count();
@@ -249,24 +267,37 @@ impl Local {
             .flat_map(|(place, held)| held.runs().map(|run| (*place, run)))
             .filter(|(_, run)| run.stage == Stage::Queued)
             .map(|(place, run)| (place, run.id()))
-            .take(room)
             .collect();
         let mut known: BTreeMap<ServiceId, Option<Service>> = BTreeMap::new();
+        let mut room = room;
         for (place, task) in queued {
+            if room == 0 {
+                return;
+            }
             let service =
                 known.entry(place.service).or_insert_with(|| service(place.service)).clone();
             if let Some(service) = service {
-                self.start(place, task, &service, now);
+                // What waits for a file takes no room from what can start.
+                let before = self.doing.len();
+                self.start(place, task, &service, assets, now);
+                room -= self.doing.len().saturating_sub(before).min(room);
             }
         }
     }
 
-    fn start(&mut self, place: Place, task: TaskId, service: &Service, now: Now) {
+    fn start(&mut self, place: Place, task: TaskId, service: &Service, assets: &Assets, now: Now) {
         let Some(held) = self.held.get(&place) else { return };
         let epoch = held.epoch;
         let Some(run) = held.runs().find(|r| r.id() == task) else { return };
         let created = run.status.created;
-        let order = start_task(&self.starter, service, place, epoch, task, created, &run.recipe);
+        let template = Arc::clone(&run.recipe.template_json);
+        let files = match TaskFiles::gather(&template, assets) {
+            Ok(files) => files,
+            // The record of the service may come before those of its secrets and configs.
+            Err(why) => return self.wait_for_files(place, task, &why, now),
+        };
+        let order =
+            start_task(&self.starter, service, place, epoch, task, created, &run.recipe, files);
         let order = match order {
             Ok(order) => order,
             Err(why) => {
@@ -286,9 +317,20 @@ impl Local {
         if let Some(run) = found {
             run.stage = Stage::Starting(id);
             run.since = now.at;
+            run.editions = Some(editions(&template, assets));
+            run.status.error = None;
             run.set(TaskState::Preparing, "preparing", now.wall);
         }
         self.changed.insert(place.service);
+    }
+
+    fn wait_for_files(&mut self, place: Place, task: TaskId, why: &str, now: Now) {
+        let Some(run) = self.run_mut(place, task) else { return };
+        if run.status.error.as_deref() != Some(why) {
+            run.set(TaskState::Assigned, "waiting for what it is to get as files", now.wall);
+            run.status.error = Some(short_text(why));
+            self.changed.insert(place.service);
+        }
     }
 
     /// Which slot a present attempt belongs to.

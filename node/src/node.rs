@@ -326,7 +326,7 @@ impl Node {
             self.reconcile(id, now);
         }
         let services = &self.view.services;
-        self.local.start_queued(now, |id| services.get(id).cloned());
+        self.local.start_queued(now, &self.view.assets, |id| services.get(id).cloned());
         self.publish_changes();
         self.flush_local();
     }

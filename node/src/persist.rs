@@ -9,6 +9,7 @@ use membership::record::{Key, Kind, Record};
 use membership::time::Now;
 use serde::Serialize;
 
+use crate::asset_commands::asset_of;
 use crate::command::{CommandError, Refused};
 use crate::io::{Effect, Notice, PersistId, ServiceChange};
 use crate::members::{Admission, AdmissionBody};
@@ -188,7 +189,11 @@ impl Node {
                     *kind = (*kind).min(key.kind);
                 }
                 Kind::Admission | Kind::NodeSettings => members = true,
-                _ => {}
+                _ => {
+                    if let Some((kind, id)) = asset_of(key) {
+                        self.asset_changed(kind, id);
+                    }
+                }
             }
         }
         for (id, kind) in services {

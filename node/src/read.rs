@@ -9,6 +9,7 @@ use membership::record::{Digest, Kind};
 use membership::time::Wall;
 use serde_json::Value;
 
+use crate::asset_commands::asset_of;
 use crate::members::Known;
 use crate::node::Node;
 use crate::services::{Service, ServiceBody, without_secrets};
@@ -248,7 +249,10 @@ impl Node {
         let in_body =
             loser.body.as_deref().and_then(|b| serde_json::from_slice::<ServiceBody>(b).ok());
         let in_body = in_body.and_then(|b| b.spec.get("Name")?.as_str().map(str::to_owned));
-        let name = named.or(in_body).unwrap_or_else(|| format!("{:?}", conflict.key.kind));
+        let asset = asset_of(&conflict.key).and_then(|(kind, id)| self.view.assets.get(kind, id));
+        let asset = asset.map(|asset| format!("{} {}", asset.kind.name(), asset.name()));
+        let name =
+            named.or(in_body).or(asset).unwrap_or_else(|| format!("{:?}", conflict.key.kind));
         let winner = self.view.registers.get(&conflict.key).map(|r| self.node_name(r.writer));
         let what = match (conflict.key.kind, loser.is_tombstone()) {
             (_, true) => "the removal",

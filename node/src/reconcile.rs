@@ -49,6 +49,7 @@ impl Node {
         for place in self.local.places(id) {
             self.ensure_runs(place, &service, &spec, now);
         }
+        self.refresh_files(&service, &spec, now);
         self.steward(&service, &spec, now);
     }
 

@@ -11,6 +11,7 @@ use membership::id::{ServiceId, TaskId};
 use membership::time::{Millis, Wall};
 use serde_json::Value;
 
+use crate::files::TaskFiles;
 use crate::registry_auth::RegistryAuth;
 use crate::slot::{Epoch, PortStatus, Slot, TemplateId};
 
@@ -57,6 +58,8 @@ pub struct StartTask {
     pub registry_auth: Option<RegistryAuth>,
     /// `--publish mode=host`: ports to open on this host. `published` 0 lets the engine choose.
     pub ports: Vec<PortStatus>,
+    /// Secrets and configs that the task gets as files.
+    pub files: Arc<TaskFiles>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +75,9 @@ pub enum RuntimeAction {
     Stop { task: TaskId, container: String, grace: Millis },
     /// Remove what a task that ended left behind, keeping nothing. Answered by `Stopped`.
     Remove { task: TaskId, container: String },
+    /// See that a running task has these files, and send it the signals of those that differed. What
+    /// it does not have as a file is not given to it. Answered by [`ActionResult::Refreshed`].
+    Refresh { task: TaskId, container: String, files: Arc<TaskFiles> },
     /// Everything that carries this node's id, in whatever state.
     List,
 }
@@ -145,6 +151,10 @@ pub enum ActionResult {
     Stopped,
     /// The container may still be running.
     StopFailed {
+        message: String,
+    },
+    Refreshed,
+    RefreshFailed {
         message: String,
     },
     Listed(Vec<Found>),

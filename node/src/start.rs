@@ -9,6 +9,7 @@ use membership::time::Wall;
 use serde_json::Value;
 
 use crate::expand;
+use crate::files::{TaskFile, TaskFiles};
 use crate::runtime::{StartTask, label};
 use crate::services::Service;
 use crate::slot::{Epoch, Place, PortStatus, TemplateId};
@@ -43,10 +44,39 @@ impl Recipe {
     }
 }
 
+/// A task template with its templates filled in, and what those in the contents of its files see.
+pub(crate) struct Filled {
+    pub template: Value,
+    pub name: String,
+    /// Without the files themselves.
+    pub files: TaskFiles,
+}
+
+/// Fills in what depends on the task.
+///
+/// # Errors
+/// A template of the spec that cannot be expanded, in words.
+pub(crate) fn filled_template(
+    starter: &Starter,
+    service: &Service,
+    place: Place,
+    task: TaskId,
+    template: &Value,
+) -> Result<Filled, TemplateError> {
+    let name = format!("{}.{}.{task}", service.name(), place.slot);
+    let words = expand::words(starter, service, place, &task.to_string(), &name);
+    let mut template = template.clone();
+    expand::expand_template(&mut template, &words)?;
+    let env = template.pointer("/ContainerSpec/Env").and_then(Value::as_array);
+    let env = env.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    Ok(Filled { template, name, files: TaskFiles { files: Vec::new(), words, env } })
+}
+
 /// The order for the runtime.
 ///
 /// # Errors
 /// A template of the spec that cannot be expanded, in words.
+#[expect(clippy::too_many_arguments, reason = "all that an order is made of, each once")]
 pub(crate) fn start_task(
     starter: &Starter,
     service: &Service,
@@ -55,12 +85,11 @@ pub(crate) fn start_task(
     task: TaskId,
     created: Wall,
     recipe: &Recipe,
+    files: Vec<TaskFile>,
 ) -> Result<StartTask, TemplateError> {
     let service_name = service.name().to_owned();
-    let name = format!("{service_name}.{}.{task}", place.slot);
-    let words = expand::words(starter, service, place, &task.to_string(), &name);
-    let mut template = (*recipe.template_json).clone();
-    expand::expand_template(&mut template, &words)?;
+    let filled = filled_template(starter, service, place, task, &recipe.template_json)?;
+    let Filled { template, name, files: seen } = filled;
     Ok(StartTask {
         labels: labels(starter, service, place, epoch, task, created, recipe, &template, &name),
         task,
@@ -74,6 +103,7 @@ pub(crate) fn start_task(
         template_json: Arc::new(template),
         registry_auth: service.body.registry_auth.clone(),
         ports: recipe.ports.clone(),
+        files: Arc::new(TaskFiles { files, ..seen }),
     })
 }
 

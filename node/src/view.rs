@@ -14,6 +14,7 @@ use membership::registers::Registers;
 use membership::time::{Instant, Millis, Now};
 use placement::{Cluster, Host};
 
+use crate::assets::Assets;
 use crate::claims::ClaimTable;
 use crate::facts::Facts;
 use crate::hosts::host;
@@ -32,6 +33,7 @@ pub(crate) struct View {
     whose: Option<NodeId>,
     pub(crate) registers: Registers,
     pub(crate) services: Services,
+    pub(crate) assets: Assets,
     pub(crate) members: Members,
     /// What everybody reports about the others, and the verdicts.
     pub(crate) jury: Jury,
@@ -111,6 +113,7 @@ impl View {
         let ids: BTreeSet<ServiceId> = services.ids().collect();
         Self {
             whose,
+            assets: Assets::read(&registers),
             registers,
             services,
             members,

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use membership::id::{NodeId, ServiceId, TaskId};
+use membership::id::{AssetId, NodeId, ServiceId, TaskId};
 use membership::member::{Health, MemberState, Profile};
 use membership::time::Wall;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::assets::AssetKind;
+use crate::files::Content;
 use crate::slot::{Slot, TaskState, TaskStatus};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -124,6 +126,23 @@ pub struct MemberView {
     pub updated: Wall,
     /// Replicas it says it runs.
     pub replicas: u32,
+}
+
+/// A secret or config.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AssetView {
+    pub kind: AssetKind,
+    pub id: AssetId,
+    pub version: u64,
+    pub created: Wall,
+    pub updated: Wall,
+    pub name: String,
+    /// As stored and echoed: without `Data`.
+    pub spec: Arc<Value>,
+    /// Of a secret: sealed.
+    pub content: Content,
+    /// Another one of this name was created earlier and is found by it.
+    pub shadowed_by: Option<AssetId>,
 }
 
 /// A losing concurrent edit that waits to be looked at.

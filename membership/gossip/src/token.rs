@@ -138,6 +138,11 @@ impl Token {
         tag
     }
 
+    /// The key under which secrets lie on the members' disks.
+    pub fn secrets_key(&self) -> [u8; 32] {
+        self.derive("secrets at rest")
+    }
+
     fn derive(&self, label: &str) -> [u8; 32] {
         let mut out = [0u8; 32];
         let secret =

@@ -6,7 +6,9 @@ use crate::client::Client;
 use crate::exit::Outcome;
 use crate::output::say;
 use crate::service::{self, ServiceCommand};
-use crate::{conflicts, demo, explain, host, leave, nodes, plan, simulate, status, token, up};
+use crate::{
+    configs, conflicts, demo, explain, host, leave, nodes, plan, simulate, status, token, up,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -58,6 +60,9 @@ enum Command {
     Plan(Box<plan::PlanFlags>),
     /// Say why a replica is where it is, or nowhere
     Explain(explain::ExplainFlags),
+    /// Replace the content of configs in place
+    #[command(subcommand)]
+    Config(configs::ConfigCommand),
     /// Look at edits that lost against a concurrent one
     #[command(subcommand)]
     Conflicts(conflicts::ConflictsCommand),
@@ -86,6 +91,7 @@ pub(crate) async fn run(line: Shoal) -> Outcome {
         Command::Service(command) => service::run(&client()?, command).await,
         Command::Plan(flags) => plan::run(&client()?, &flags).await,
         Command::Explain(flags) => explain::run(&client()?, &flags).await,
+        Command::Config(command) => configs::run(&client()?, command).await,
         Command::Conflicts(command) => conflicts::run(&client()?, command).await,
         Command::Simulate(what) => simulate::run(*what, client).await,
         Command::Completion { shell } => {
@@ -134,6 +140,7 @@ mod tests {
             "shoal simulate scenario rack-loss --seed 7 --html report.html --twice",
             "shoal simulate scenario rack-loss --from-cluster --host unix:///x",
             "shoal simulate run --hosts 10 --replicas 100 --kill 30%",
+            "shoal config update site ./site.conf --signal HUP",
             "shoal demo",
             "shoal demo --nodes 5 --replicas 20 --keep --runtime process",
         ] {

@@ -10,6 +10,7 @@ use clap::Parser;
 mod age;
 mod client;
 mod command_line;
+mod configs;
 mod conflicts;
 mod demo;
 mod exit;

@@ -7,3 +7,4 @@ mod predefined;
 pub mod runtime;
 pub mod settings;
 pub mod store;
+pub mod vault;

@@ -397,6 +397,10 @@ impl Bench {
                 let done = Input::Done { id: action, result: ActionResult::Prepared };
                 self.later(5, Event::Input(seat, Box::new(done)));
             }
+            RuntimeAction::Refresh { .. } => {
+                let done = Input::Done { id: action, result: ActionResult::Refreshed };
+                self.later(5, Event::Input(seat, Box::new(done)));
+            }
         }
     }
 }

@@ -1,7 +1,10 @@
 //! One simulated container, and how the image it was made from behaves.
 
-use membership::id::{ServiceId, TaskId};
+use std::collections::BTreeMap;
+
+use membership::id::{AssetId, ServiceId, TaskId};
 use membership::time::Wall;
+use node::files::Content;
 use node::runtime::{ContainerHealth, ContainerState, Found, StartTask};
 use node::slot::{Epoch, Place, PortStatus, Slot, TemplateId};
 use serde_json::Value;
@@ -59,6 +62,8 @@ pub struct Container {
     pub created: Wall,
     pub state: ContainerState,
     pub ports: Vec<PortStatus>,
+    /// The configs that it has as files.
+    pub configs: BTreeMap<AssetId, Content>,
     /// Being stopped on request: not counted on any more.
     pub stopping: bool,
     /// A stop of it has been begun at some time. Written on the container, so it outlives the stop, and
@@ -94,6 +99,7 @@ impl Container {
             created: start.created,
             state: ContainerState::Created,
             ports: ports.collect(),
+            configs: start.files.files.iter().map(|f| (f.id, f.content.clone())).collect(),
             stopping: false,
             marked: false,
             generation,

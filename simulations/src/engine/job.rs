@@ -47,7 +47,9 @@ impl Job {
                 let takes = chance.tailed(manner.stop.0, manner.stop.1);
                 takes.min(Span::from(*grace) + Span::ms(100))
             }
-            RuntimeAction::Remove { .. } => chance.tailed(Span::ms(20), Span::ms(300)),
+            RuntimeAction::Remove { .. } | RuntimeAction::Refresh { .. } => {
+                chance.tailed(Span::ms(20), Span::ms(300))
+            }
             RuntimeAction::List => chance.tailed(Span::ms(5), Span::ms(100)),
         }
     }
@@ -63,6 +65,7 @@ pub(super) fn refusal(action: &RuntimeAction, message: &str) -> ActionResult {
         RuntimeAction::Stop { .. } | RuntimeAction::Remove { .. } => {
             ActionResult::StopFailed { message }
         }
+        RuntimeAction::Refresh { .. } => ActionResult::RefreshFailed { message },
         RuntimeAction::List => ActionResult::ListFailed { message },
     }
 }

@@ -330,6 +330,16 @@ impl Engine {
                 }
                 ActionResult::Stopped
             }
+            RuntimeAction::Refresh { task, container, files } => {
+                let name = self.named(*task, container);
+                let found = name.and_then(|name| self.containers.get_mut(&name));
+                if let Some(found) = found.filter(|found| found.is_running()) {
+                    for file in &files.files {
+                        found.configs.insert(file.id, file.content.clone());
+                    }
+                }
+                ActionResult::Refreshed
+            }
             RuntimeAction::List => {
                 ActionResult::Listed(self.containers.values().map(Container::found).collect())
             }

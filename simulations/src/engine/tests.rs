@@ -60,6 +60,7 @@ impl Bench {
             template_json: Arc::new(serde_json::json!({ "ContainerSpec": { "Image": image } })),
             registry_auth: None,
             ports: Vec::new(),
+            files: Arc::default(),
         };
         let action = RuntimeAction::Start(Box::new(task));
         self.with(|engine, chance, out| engine.act(BOOT, ActionId(n), action, chance, out));

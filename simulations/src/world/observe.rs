@@ -150,7 +150,8 @@ impl World {
                 let view = views.get(&place.service).cloned();
                 self.seen.push(Seen::Stop { host: ix, place, task: *task, view });
             }
-            RuntimeAction::Prepare { .. } | RuntimeAction::List => {}
+            RuntimeAction::Prepare { .. } | RuntimeAction::Refresh { .. } | RuntimeAction::List => {
+            }
         }
     }
 

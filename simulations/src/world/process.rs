@@ -393,7 +393,13 @@ fn subject_of(command: &Command) -> u128 {
         | Command::RemoveService { id } => id.0,
         Command::UpdateNode { id, .. } | Command::RemoveNode { id } => id.0,
         Command::DismissConflict { id } => *id,
-        Command::CreateService { .. } | Command::Leave | Command::UpdateCluster { .. } => 0,
+        Command::UpdateAsset { id, .. }
+        | Command::RemoveAsset { id, .. }
+        | Command::ReplaceConfig { id, .. } => id.0,
+        Command::CreateService { .. }
+        | Command::CreateAsset { .. }
+        | Command::Leave
+        | Command::UpdateCluster { .. } => 0,
     }
 }
 

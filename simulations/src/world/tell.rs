@@ -94,6 +94,9 @@ impl fmt::Display for ShortAction<'_> {
                     start.template
                 )
             }
+            RuntimeAction::Refresh { task, container, .. } => {
+                write!(f, "refresh {} {container}", ShortTask(*task))
+            }
             RuntimeAction::Prepare { task, .. } => write!(f, "prepare {}", ShortTask(*task)),
             RuntimeAction::Stop { task, container, .. } => {
                 write!(f, "stop {} {container}", ShortTask(*task))

@@ -11,13 +11,16 @@ use futures_util::stream::BoxStream;
 use membership::id::{ClusterId, NodeId, ServiceId, TaskId};
 use membership::member::EngineState;
 use membership::time::{Millis, Wall};
+use node::assets::AssetKind;
 use node::command::{Command, CommandError, Reply};
 use node::foresight::Picture;
 use node::io::Notice;
-use node::views::{ConflictView, MemberView, ServiceView, TaskView};
+use node::views::{AssetView, ConflictView, MemberView, ServiceView, TaskView};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::broadcast;
+
+use crate::vault::Vault;
 
 /// A node, as the API sees it.
 #[async_trait]
@@ -36,6 +39,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// All members, this node among them.
     async fn members(&self) -> Vec<MemberView>;
+
+    /// All secrets, or all configs.
+    async fn assets(&self, kind: AssetKind) -> Vec<AssetView>;
+
+    /// What seals and opens secrets.
+    fn vault(&self) -> &Vault;
 
     async fn conflicts(&self) -> Vec<ConflictView>;
 

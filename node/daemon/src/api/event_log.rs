@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use membership::time::Wall;
-use node::io::{Notice, ServiceChange};
+use node::io::{AssetChange, Notice, ServiceChange};
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 
@@ -122,6 +122,15 @@ fn event_of(notice: &Notice, at: i64) -> Option<Event> {
                 }
             };
             ("service", action, id.to_string())
+        }
+        Notice::Asset { kind, id, name, what } => {
+            put("name", name);
+            let action = match what {
+                AssetChange::Created => "create",
+                AssetChange::Updated => "update",
+                AssetChange::Removed => "remove",
+            };
+            (kind.name(), action, id.to_string())
         }
         Notice::Task { .. }
         | Notice::Conflict { .. }

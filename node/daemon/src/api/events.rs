@@ -42,8 +42,7 @@ const FILTERS: &[&str] = &[
     "volume",
 ];
 /// Filters by an object of a kind that shoal has no events for.
-const NOT_OURS: &[&str] =
-    &["config", "container", "daemon", "image", "network", "plugin", "secret", "volume"];
+const NOT_OURS: &[&str] = &["container", "daemon", "image", "network", "plugin", "volume"];
 
 pub(super) async fn stream(
     State(api): State<Api>,
@@ -137,6 +136,8 @@ fn matches(filters: &Filters, event: &Value) -> bool {
         && filters.any("scope", |wanted| wanted == "swarm")
         && is("service")
         && is("node")
+        && is("secret")
+        && is("config")
         && filters.labels("label", |name| attributes[name].as_str())
         && !NOT_OURS.iter().any(|key| filters.has(key))
 }

@@ -1,7 +1,7 @@
 //! From what a person pasted to an object: full id, else exact name, else a prefix of one id.
 
 use axum::http::StatusCode;
-use node::views::{MemberView, ServiceView, TaskView};
+use node::views::{AssetView, MemberView, ServiceView, TaskView};
 
 use super::error::ApiError;
 
@@ -50,13 +50,35 @@ impl Named for TaskView {
     }
 }
 
+impl Named for AssetView {
+    const KIND: &'static str = "object";
+    fn id_text(&self) -> String {
+        self.id.to_string()
+    }
+    fn name_text(&self) -> &str {
+        &self.name
+    }
+    fn owns_name(&self) -> bool {
+        self.shadowed_by.is_none()
+    }
+}
+
 /// The one object that `wanted` names.
 ///
 /// # Errors
 /// 404 when there is none, 400 when there are several.
 pub(super) fn find<'a, T: Named>(items: &'a [T], wanted: &str) -> Result<&'a T, ApiError> {
+    find_as(T::KIND, items, wanted)
+}
+
+/// As [`find`], where one type stands for several kinds of objects.
+pub(super) fn find_as<'a, T: Named>(
+    kind: &str,
+    items: &'a [T],
+    wanted: &str,
+) -> Result<&'a T, ApiError> {
     if wanted.is_empty() {
-        return Err(ApiError::not_found(T::KIND, wanted));
+        return Err(ApiError::not_found(kind, wanted));
     }
     if let Some(item) = items.iter().find(|item| item.id_text() == wanted) {
         return Ok(item);
@@ -67,11 +89,11 @@ pub(super) fn find<'a, T: Named>(items: &'a [T], wanted: &str) -> Result<&'a T, 
         by_name = items.iter().filter(|item| item.id_text().starts_with(wanted)).collect();
     }
     match by_name.as_slice() {
-        [] => Err(ApiError::not_found(T::KIND, wanted)),
+        [] => Err(ApiError::not_found(kind, wanted)),
         [one] => Ok(one),
         several => Err(ApiError::new(
             StatusCode::BAD_REQUEST,
-            format!("{} {wanted} is ambiguous ({} matches found)", T::KIND, several.len()),
+            format!("{kind} {wanted} is ambiguous ({} matches found)", several.len()),
         )),
     }
 }

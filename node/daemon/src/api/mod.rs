@@ -11,6 +11,7 @@
 pub mod backend;
 pub mod listen;
 
+mod assets;
 mod defaults;
 mod engine;
 mod error;

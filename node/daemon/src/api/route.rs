@@ -7,10 +7,11 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, Uri};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{get, post};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 
+use super::assets::{self, configs, secrets};
 use super::engine::Facts;
 use super::error::ApiError;
 use super::passthrough::{self, AsWritten};
@@ -40,15 +41,17 @@ pub(super) fn router(api: Api) -> Router {
         .route("/swarm/update", post(swarm::update))
         .route("/swarm/unlockkey", get(swarm::unlock_key))
         .route("/swarm/unlock", post(swarm::unlock));
+    let assets = Router::new()
+        .route("/secrets", get(secrets::list))
+        .route("/secrets/create", post(secrets::create))
+        .route("/secrets/{id}", get(secrets::inspect).delete(secrets::remove))
+        .route("/secrets/{id}/update", post(secrets::update))
+        .route("/configs", get(configs::list))
+        .route("/configs/create", post(configs::create))
+        .route("/configs/{id}", get(configs::inspect).delete(configs::remove))
+        .route("/configs/{id}/update", post(configs::update))
+        .route("/shoal/v1/configs/{id}/data", post(assets::replace));
     let not_yet = Router::new()
-        .route("/secrets", get(later::empty_list))
-        .route("/secrets/create", post(later::no_secrets))
-        .route("/secrets/{id}", any(later::no_such_secret))
-        .route("/secrets/{id}/update", any(later::no_such_secret))
-        .route("/configs", get(later::empty_list))
-        .route("/configs/create", post(later::no_configs))
-        .route("/configs/{id}", any(later::no_such_config))
-        .route("/configs/{id}/update", any(later::no_such_config))
         .route("/networks/create", post(later::create_network))
         .route("/networks/{id}", get(networks::inspect).fallback(passthrough::forward_or_refuse));
     let host = Router::new()
@@ -70,6 +73,7 @@ pub(super) fn router(api: Api) -> Router {
             get(own::inspect_conflict).delete(own::dismiss_conflict),
         );
     swarm_wide
+        .merge(assets)
         .merge(not_yet)
         .merge(host)
         .merge(own)

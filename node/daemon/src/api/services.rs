@@ -122,6 +122,7 @@ pub(super) async fn update(
     };
     let warnings = match api.backend.command(command).await? {
         Reply::Done { warnings } | Reply::Created { warnings, .. } => warnings,
+        Reply::AssetCreated { .. } => Vec::new(),
     };
     // Docker's null where there is nothing to say.
     Ok(Json(json!({ "Warnings": (!warnings.is_empty()).then_some(warnings) })))

@@ -14,7 +14,6 @@ pub(super) fn refuse(spec: &Value) -> Result<(), ApiError> {
     mode(&spec["Mode"])?;
     runtime(template)?;
     networks(spec)?;
-    stored_files(&template["ContainerSpec"])?;
     privileges(&template["ContainerSpec"])?;
     mounts(&template["ContainerSpec"]["Mounts"])?;
     ports(&spec["EndpointSpec"])?;
@@ -75,18 +74,6 @@ fn networks(spec: &Value) -> Result<(), ApiError> {
             return Err(ApiError::unsupported(
                 &format!("attaching a service to the network '{target}'"),
                 "leave it out or use host, and publish the ports that others need with --publish mode=host",
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn stored_files(container: &Value) -> Result<(), ApiError> {
-    for (field, word) in [("Secrets", "secrets"), ("Configs", "configs")] {
-        if is_filled(&container[field]) {
-            return Err(ApiError::unsupported(
-                &format!("giving {word} to a service"),
-                "put the file on the hosts and mount it with --mount type=bind",
             ));
         }
     }
@@ -154,8 +141,6 @@ mod tests {
             ),
             (json!({"TaskTemplate": {"Networks": [{"Target": "x"}]}}), "network 'x'"),
             (json!({"Networks": [{"Target": "x"}]}), "network 'x'"),
-            (json!({"TaskTemplate": {"ContainerSpec": {"Secrets": [{}]}}}), "secrets"),
-            (json!({"TaskTemplate": {"ContainerSpec": {"Configs": [{}]}}}), "configs"),
             (json!({"TaskTemplate": {"ContainerSpec": {"Isolation": "hyperv"}}}), "hyperv"),
             (
                 json!({"TaskTemplate": {"ContainerSpec": {"Mounts": [{"Type": "cluster"}]}}}),

@@ -12,10 +12,11 @@ use membership::id::{NodeId, TaskId};
 use membership::member::{EngineState, Profile};
 use membership::time::Wall;
 use node::Node;
+use node::assets::AssetKind;
 use node::command::{Command, CommandError, Refused, Reply};
 use node::foresight::Picture;
 use node::io::Notice;
-use node::views::{ConflictView, MemberView, ServiceView, TaskView};
+use node::views::{AssetView, ConflictView, MemberView, ServiceView, TaskView};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::core_loop::{Request, loop_is_gone};
@@ -25,6 +26,7 @@ use crate::api::backend::{
 };
 use crate::runtime::Runtime;
 use crate::settings::Settings;
+use crate::vault::Vault;
 
 /// How long a command may take before its caller is told that the outcome is unknown. Longer than the
 /// core's own bounds, which answer in better words; `leave` has the longest of them.
@@ -84,9 +86,11 @@ pub struct LocalNode {
     shown: Arc<Mutex<Shown>>,
     token: Arc<str>,
     engine: Option<PathBuf>,
+    vault: Arc<Vault>,
 }
 
 impl LocalNode {
+    #[expect(clippy::too_many_arguments, reason = "what a node consists of, each once")]
     pub(crate) fn new(
         requests: mpsc::Sender<Request>,
         notices: broadcast::Sender<Notice>,
@@ -95,8 +99,9 @@ impl LocalNode {
         shown: Arc<Mutex<Shown>>,
         token: String,
         engine: Option<PathBuf>,
+        vault: Arc<Vault>,
     ) -> Self {
-        Self { requests, notices, runtime, gossip, shown, token: token.into(), engine }
+        Self { requests, notices, runtime, gossip, shown, token: token.into(), engine, vault }
     }
 
     /// Runs a read in the loop, between two inputs. `None` when the loop has ended.
@@ -155,6 +160,14 @@ impl Backend for LocalNode {
 
     async fn members(&self) -> Vec<MemberView> {
         self.read(Node::members).await.unwrap_or_default()
+    }
+
+    async fn assets(&self, kind: AssetKind) -> Vec<AssetView> {
+        self.read(move |node| node.assets(kind)).await.unwrap_or_default()
+    }
+
+    fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     async fn conflicts(&self) -> Vec<ConflictView> {

@@ -273,6 +273,7 @@ fn log(notice: &Notice) {
             info!(node = %id, %name, ?from, ?to, %reason, "member");
         }
         Notice::Service { id, name, what } => info!(service = %id, %name, ?what, "service"),
+        Notice::Asset { kind, id, name, what } => info!(%id, %name, ?what, "{}", kind.name()),
         Notice::Task { service_name, slot, task, state, text, .. } => {
             info!(service = %service_name, %slot, %task, state = state.name(), %text, "task");
         }

@@ -31,6 +31,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use zeroize::Zeroizing;
 
 pub use backend::LocalNode;
 pub use enrol::EnrolError;
@@ -38,9 +39,10 @@ pub use enrol::EnrolError;
 use crate::api::listen::{ApiSocket, BindError};
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::process::{self, ProcessRuntime};
-use crate::runtime::{HostError, HostInfo, Owner, Report, Runtime};
+use crate::runtime::{HostError, HostInfo, Layout, MemoryFiles, Owner, Report, Runtime};
 use crate::settings::{Profile, RuntimeKind, Settings};
 use crate::store::{OpenError, Store, WriteError};
+use crate::vault::Vault;
 use clock::Clocks;
 
 /// The version that members publish and `shoal --version` prints.
@@ -125,7 +127,9 @@ pub async fn run(
         store.draw_incarnation(clocks.now().wall).await.map_err(RunError::Incarnation)?;
 
     let socket = ApiSocket::bind(&settings.api).await?;
-    let (runtime, runtime_reports) = start_runtime(&settings, Owner { cluster, node: me })?;
+    let vault = Arc::new(Vault::new(&Zeroizing::new(token.secrets_key())));
+    let owner = Owner { cluster, node: me };
+    let (runtime, runtime_reports) = start_runtime(&settings, owner, Arc::clone(&vault))?;
     let host = host_info(&settings, runtime.as_ref()).await;
 
     let signer = enrol::signer(key.clone());
@@ -169,6 +173,7 @@ pub async fn run(
         Arc::clone(&shown),
         token.reveal(),
         (settings.runtime == RuntimeKind::Docker).then(|| settings.docker.clone()),
+        vault,
     );
     let looping = core_loop::CoreLoop {
         node,
@@ -200,15 +205,18 @@ pub async fn run(
 fn start_runtime(
     settings: &Settings,
     owner: Owner,
+    vault: Arc<Vault>,
 ) -> Result<(Arc<dyn Runtime>, mpsc::Receiver<Report>), HostError> {
     match settings.runtime {
         RuntimeKind::Docker => {
+            let files = MemoryFiles::open(owner, Layout::Flat, vault);
             let (runtime, reports) =
-                DockerRuntime::start(&settings.docker, owner, settings.allow_privileged);
+                DockerRuntime::start(&settings.docker, owner, settings.allow_privileged, files);
             Ok((Arc::new(runtime), reports))
         }
         RuntimeKind::Process => {
-            let (runtime, reports) = ProcessRuntime::start(&settings.data_dir, owner)?;
+            let files = MemoryFiles::open(owner, Layout::Tree, vault);
+            let (runtime, reports) = ProcessRuntime::start(&settings.data_dir, owner, files)?;
             Ok((Arc::new(runtime), reports))
         }
     }

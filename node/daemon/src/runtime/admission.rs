@@ -58,7 +58,9 @@ impl Admission {
             RuntimeAction::Start(_) => &self.starts,
             // Pulls are counted where they happen.
             RuntimeAction::Prepare { .. } => return None,
-            RuntimeAction::Stop { .. } | RuntimeAction::Remove { .. } => &self.stops,
+            RuntimeAction::Stop { .. }
+            | RuntimeAction::Remove { .. }
+            | RuntimeAction::Refresh { .. } => &self.stops,
             RuntimeAction::List => &self.lists,
         };
         // The semaphores are never closed; a `None` would only mean that the runtime is gone.
@@ -89,6 +91,7 @@ pub(super) fn refused(action: &RuntimeAction) -> node::runtime::ActionResult {
         RuntimeAction::Stop { .. } | RuntimeAction::Remove { .. } => {
             ActionResult::StopFailed { message }
         }
+        RuntimeAction::Refresh { .. } => ActionResult::RefreshFailed { message },
         RuntimeAction::List => ActionResult::ListFailed { message },
     }
 }

@@ -25,12 +25,14 @@ pub mod spec;
 
 mod admission;
 mod frames;
+mod memory_files;
 mod ownership;
 mod reports;
 mod wallclock;
 
 pub use admission::{MAX_WAITING_ACTIONS, starts_at_once};
 pub use frames::LOG_QUEUE;
+pub use memory_files::{FilesError, Layout, MemoryFiles};
 
 /// How many reports wait for the loop. When it is full the runtime's tasks wait with theirs; nothing
 /// is dropped, and the engine is asked for less meanwhile.

@@ -133,6 +133,7 @@ mod tests {
             template_json: Arc::new(serde_json::json!({})),
             registry_auth: None,
             ports: Vec::new(),
+            files: Arc::default(),
         }
     }
 

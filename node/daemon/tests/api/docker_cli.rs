@@ -153,3 +153,44 @@ async fn events_come_with_until() {
     let events = ok(s, &["events", "--since", "1h", "--until=-2s"]).await;
     assert!(events.contains("service create") && events.contains("name=web"), "{events}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_and_configs() {
+    let server = Server::start().await;
+    let s = server.socket.as_path();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    std::fs::write(&file, "hunter2").unwrap();
+    let file = file.to_str().unwrap();
+    ok(s, &["secret", "create", "--label", "a=b", "key", file]).await;
+    ok(s, &["config", "create", "site", file]).await;
+    assert!(ok(s, &["secret", "ls"]).await.contains("key"));
+    let secret = ok(s, &["secret", "inspect", "--pretty", "key"]).await;
+    assert!(secret.contains("a=b") && !secret.contains("hunter2"), "{secret}");
+    assert!(ok(s, &["config", "inspect", "--pretty", "site"]).await.contains("hunter2"));
+    let twice = docker(s, &["config", "create", "site", file]).await;
+    assert!(twice.err.contains("config site already exists"), "{}", twice.err);
+
+    // The CLI looks the names up and sends ids.
+    let create = [
+        "service",
+        "create",
+        "-d",
+        "--name",
+        "web",
+        "--secret",
+        "key",
+        "--config",
+        "source=site,target=/etc/site,uid=5,mode=0400",
+        "busybox",
+    ];
+    ok(s, &create).await;
+    let format = "{{json .Spec.TaskTemplate.ContainerSpec}}";
+    let spec = ok(s, &["service", "inspect", "--format", format, "web"]).await;
+    assert!(spec.contains("\"SecretName\":\"key\"") && spec.contains("\"UID\":\"5\""), "{spec}");
+    let missing = docker(s, &["service", "create", "-d", "--secret", "none", "busybox"]).await;
+    assert!(missing.err.contains("secret not found: none"), "{}", missing.err);
+    assert_eq!(ok(s, &["config", "rm", "site"]).await.trim(), "site");
+    let gone = docker(s, &["secret", "inspect", "nothing"]).await;
+    assert!(gone.err.contains("no such secret") || gone.err.contains("not found"), "{}", gone.err);
+}

@@ -12,18 +12,21 @@ use daemon::api::backend::{
     Backend, ClusterView, LogFrame, LogOptions, LogSource, LogStream, LogsUnavailable, StatusView,
     TaskQuery,
 };
+use daemon::vault::Vault;
 use futures_util::StreamExt;
-use membership::id::{ClusterId, NodeId, ServiceId, TaskId};
+use membership::id::{AssetId, ClusterId, NodeId, ServiceId, TaskId};
 use membership::member::{EngineState, Health, MemberState, Profile, Resources};
 use membership::record::Digest;
 use membership::time::{Millis, Wall};
+use node::assets::AssetKind;
 use node::command::{Command, CommandError, Refused, Reply};
 use node::foresight::{Holding, Patience, Picture, PicturedMember, PicturedService, Wants};
 use node::io::{Notice, ServiceChange};
 use node::slot::{Epoch, Phase, Slot, TaskState, TaskStatus, TemplateId};
 use node::spec::{Mode, ServiceSpec};
 use node::views::{
-    Availability, ConflictView, DesiredState, MemberView, ServiceView, TaskView, UpdateStatus,
+    AssetView, Availability, ConflictView, DesiredState, MemberView, ServiceView, TaskView,
+    UpdateStatus,
 };
 use placement::{Accepts, Closed, Host, Request};
 use serde_json::Value;
@@ -38,6 +41,7 @@ pub(crate) struct World {
     pub(crate) tasks: Vec<TaskView>,
     pub(crate) members: Vec<MemberView>,
     pub(crate) conflicts: Vec<ConflictView>,
+    pub(crate) assets: Vec<AssetView>,
     pub(crate) cluster: ClusterView,
     pub(crate) commands: Vec<Command>,
     /// Nodes whose logs cannot be read.
@@ -52,6 +56,7 @@ pub(crate) struct Fake {
     engine: Option<PathBuf>,
     /// How many tasks were handed out since it was last looked at.
     pub(crate) tasks_copied: AtomicUsize,
+    vault: Vault,
 }
 
 pub(crate) fn member(number: u128, name: &str, state: MemberState) -> MemberView {
@@ -140,6 +145,7 @@ impl Fake {
             tasks: Vec::new(),
             members,
             conflicts: Vec::new(),
+            assets: Vec::new(),
             cluster: ClusterView {
                 id: ClusterId(99),
                 me: NodeId(1 << 64),
@@ -158,6 +164,7 @@ impl Fake {
             notices: broadcast::channel(64).0,
             engine,
             tasks_copied: AtomicUsize::new(0),
+            vault: Vault::new(&[5; 32]),
         })
     }
 
@@ -330,6 +337,21 @@ impl World {
         Ok(Reply::Done { warnings: Vec::new() })
     }
 
+    fn change_asset(
+        &mut self,
+        id: AssetId,
+        version: u64,
+        edit: impl FnOnce(&mut AssetView),
+    ) -> Result<Reply, CommandError> {
+        let asset = self.assets.iter_mut().find(|asset| asset.id == id).unwrap();
+        if asset.version != version {
+            return refuse(Refused::OutOfSequence, "update out of sequence");
+        }
+        asset.version += 1;
+        edit(asset);
+        Ok(Reply::Done { warnings: Vec::new() })
+    }
+
     fn obey(&mut self, command: Command) -> Result<Reply, CommandError> {
         match command {
             Command::CreateService { spec, .. } => {
@@ -402,6 +424,40 @@ impl World {
                 self.cluster.version += 1;
                 Ok(Reply::Done { warnings: Vec::new() })
             }
+            Command::CreateAsset { kind, spec, content } => {
+                let name = spec["Name"].as_str().unwrap().to_owned();
+                if self.assets.iter().any(|a| a.kind == kind && a.name == name) {
+                    return refuse(
+                        Refused::Conflict,
+                        &format!("{} {name} already exists", kind.name()),
+                    );
+                }
+                let now = self.tick();
+                let id = AssetId((u128::try_from(self.assets.len()).unwrap() + 1) << 90);
+                let spec = Arc::new(spec);
+                self.assets.push(AssetView {
+                    kind,
+                    id,
+                    version: 20,
+                    created: now,
+                    updated: now,
+                    name,
+                    spec,
+                    content,
+                    shadowed_by: None,
+                });
+                Ok(Reply::AssetCreated { id })
+            }
+            Command::UpdateAsset { id, version, spec, .. } => {
+                self.change_asset(id, version, |asset| asset.spec = Arc::new(spec))
+            }
+            Command::ReplaceConfig { id, version, content, .. } => {
+                self.change_asset(id, version, |asset| asset.content = content)
+            }
+            Command::RemoveAsset { id, .. } => {
+                self.assets.retain(|asset| asset.id != id);
+                Ok(Reply::Done { warnings: Vec::new() })
+            }
             Command::Leave => Ok(Reply::Done { warnings: Vec::new() }),
         }
     }
@@ -441,6 +497,14 @@ impl Backend for Fake {
 
     async fn members(&self) -> Vec<MemberView> {
         self.world().members.clone()
+    }
+
+    async fn assets(&self, kind: AssetKind) -> Vec<AssetView> {
+        self.world().assets.iter().filter(|asset| asset.kind == kind).cloned().collect()
+    }
+
+    fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     async fn conflicts(&self) -> Vec<ConflictView> {

@@ -6,6 +6,7 @@
 mod fake;
 mod server;
 
+mod assets;
 mod engine;
 mod foresight;
 mod garbage;

@@ -152,8 +152,6 @@ async fn the_swarm_has_tokens_and_says_no_in_dockers_words() {
         ("/swarm/unlock", json!({})),
         ("/swarm/update?version=3&rotateWorkerToken=true", json!({})),
         ("/swarm/update?version=3", json!({"EncryptionConfig": {"AutoLockManagers": true}})),
-        ("/secrets/create", json!({"Name": "x"})),
-        ("/configs/create", json!({"Name": "x"})),
         ("/networks/create", json!({"Name": "x", "Driver": "overlay"})),
     ] {
         let answer = server.post(path, &body).await;

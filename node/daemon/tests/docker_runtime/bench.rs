@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use daemon::runtime::docker::DockerRuntime;
-use daemon::runtime::{Owner, Report, Runtime};
+use daemon::runtime::{Layout, MemoryFiles, Owner, Report, Runtime};
+use daemon::vault::Vault;
 use membership::id::{ClusterId, NodeId, ServiceId, TaskId};
 use membership::time::{Millis, Wall};
 use node::runtime::{
@@ -37,7 +38,7 @@ impl Bench {
 
     pub(crate) fn at(socket: &Path, owner: Owner) -> Self {
         image();
-        let (runtime, reports) = DockerRuntime::start(socket, owner, false);
+        let (runtime, reports) = DockerRuntime::start(socket, owner, false, memory(owner));
         Self { owner, runtime, reports, next_action: 0, seen: Vec::new() }
     }
 
@@ -211,5 +212,10 @@ pub(crate) fn task_of(template: Value) -> StartTask {
         template_json: Arc::new(template),
         registry_auth: None,
         ports: Vec::<PortStatus>::new(),
+        files: Arc::default(),
     }
+}
+
+pub(crate) fn memory(owner: Owner) -> MemoryFiles {
+    MemoryFiles::open(owner, Layout::Flat, Arc::new(Vault::new(&[1; 32])))
 }

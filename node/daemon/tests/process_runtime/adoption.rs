@@ -10,7 +10,7 @@ use membership::id::NodeId;
 use node::runtime::{ActionResult, ContainerHealth, ContainerState, Found};
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, OWNER, alive, sh, task, until};
+use crate::bench::{Bench, OWNER, alive, memory, sh, task, until};
 
 const RUNNING: ContainerState = ContainerState::Running { health: ContainerHealth::None };
 
@@ -214,7 +214,7 @@ async fn tasks_of_another_node_are_left_alone() {
     let mut bench = Bench::at(dir.path());
     let found = bench.start(&sh("exec sleep 1000")).await;
     let other = Owner { node: NodeId(99), ..OWNER };
-    let (stranger, mut reports) = ProcessRuntime::start(dir.path(), other).unwrap();
+    let (stranger, mut reports) = ProcessRuntime::start(dir.path(), other, memory(other)).unwrap();
     stranger.act(node::runtime::ActionId(1), node::runtime::RuntimeAction::List);
     let listed = async {
         loop {

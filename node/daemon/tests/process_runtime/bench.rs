@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use daemon::api::backend::LogOptions;
 use daemon::runtime::process::ProcessRuntime;
-use daemon::runtime::{Owner, Report, Runtime};
+use daemon::runtime::{Layout, MemoryFiles, Owner, Report, Runtime};
+use daemon::vault::Vault;
 use futures_util::StreamExt;
 use membership::id::{ClusterId, NodeId, ServiceId, TaskId};
 use membership::time::{Millis, Wall};
@@ -32,7 +33,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn at(data_dir: &Path) -> Self {
-        let (runtime, reports) = ProcessRuntime::start(data_dir, OWNER).unwrap();
+        let (runtime, reports) = ProcessRuntime::start(data_dir, OWNER, memory(OWNER)).unwrap();
         Self { runtime, reports, next_action: 0, seen: Vec::new() }
     }
 
@@ -175,6 +176,7 @@ pub(crate) fn task(spec: Value) -> StartTask {
         template_json: Arc::new(json!({ "ContainerSpec": spec })),
         registry_auth: None,
         ports: Vec::new(),
+        files: Arc::default(),
     }
 }
 
@@ -192,4 +194,8 @@ pub(crate) fn alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next());
     state.is_some_and(|state| state != 'Z')
+}
+
+pub(crate) fn memory(owner: Owner) -> MemoryFiles {
+    MemoryFiles::open(owner, Layout::Tree, Arc::new(Vault::new(&[1; 32])))
 }

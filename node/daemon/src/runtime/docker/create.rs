@@ -14,6 +14,7 @@ use bollard::models::{
 use node::runtime::StartTask;
 use node::slot::{PortStatus, Protocol};
 
+use crate::runtime::memory_files::Placed;
 use crate::runtime::spec::{BadSpec, Device, HealthCheck, Limits, Mount, MountKind, Template};
 use crate::runtime::{Owner, ownership};
 
@@ -21,12 +22,18 @@ const NANOS_PER_SEC: i64 = 1_000_000_000;
 
 /// # Errors
 /// [`BadSpec`] names the field that cannot be honoured.
-pub(super) fn request(owner: Owner, task: &StartTask) -> Result<ContainerCreateBody, BadSpec> {
+pub(super) fn request(
+    owner: Owner,
+    task: &StartTask,
+    files: &[Placed],
+) -> Result<ContainerCreateBody, BadSpec> {
     let template = Template::parse(&task.template_json)?;
     if template.image.is_empty() {
         return Err(BadSpec::new("ContainerSpec.Image", "it is missing"));
     }
-    let host_config = host_config(&template, &task.ports)?;
+    let mut host_config = host_config(&template, &task.ports)?;
+    host_config.mounts.get_or_insert_default().extend(files.iter().map(file_mount));
+    host_config.mounts.take_if(|mounts| mounts.is_empty());
     // With a command the arguments are its own; without one they are the entrypoint's.
     let entrypoint = some(template.command);
     Ok(ContainerCreateBody {
@@ -130,6 +137,17 @@ pub(super) fn check_hardware(body: &ContainerCreateBody, allowed: bool) -> Resul
         "ContainerSpec.Labels",
         "this node grants no service privileges or devices: start shoal on it with --allow-privileged true, or constrain the service to nodes that do",
     ))
+}
+
+/// A secret or config, read-only as in Swarm.
+fn file_mount(file: &Placed) -> EngineMount {
+    EngineMount {
+        typ: Some(MountType::BIND),
+        source: Some(file.host.to_string_lossy().into_owned()),
+        target: Some(file.path.clone()),
+        read_only: Some(true),
+        ..EngineMount::default()
+    }
 }
 
 /// `hosts(5)` has "address name name", the engine wants "name:address" for each.

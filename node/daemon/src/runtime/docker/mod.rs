@@ -21,7 +21,7 @@ use self::observe::{Known, Order};
 use self::started::Checks;
 use super::admission::{self, Admission};
 use super::reports::Reports;
-use super::{HostError, HostInfo, Owner, Report, Runtime};
+use super::{HostError, HostInfo, MemoryFiles, Owner, Report, Runtime};
 use crate::api::backend::{LogOptions, LogStream};
 
 mod create;
@@ -31,6 +31,7 @@ mod image;
 mod logs;
 mod observe;
 mod pull;
+mod refresh;
 mod start;
 mod started;
 mod stop;
@@ -52,6 +53,7 @@ struct Shared {
     /// Tasks that are being started: whoever starts one says what became of it, so the engine's own
     /// word that it started needs no look. True once the engine said something else of it: then one follows.
     starting: Mutex<BTreeMap<TaskId, bool>>,
+    files: Arc<MemoryFiles>,
 }
 
 impl Shared {
@@ -76,6 +78,7 @@ impl DockerRuntime {
         socket: &Path,
         owner: Owner,
         allow_privileged: bool,
+        files: MemoryFiles,
     ) -> (Self, mpsc::Receiver<Report>) {
         let (reports, receiver) = Reports::new();
         let shared = Arc::new(Shared {
@@ -88,6 +91,7 @@ impl DockerRuntime {
             pulls: Pulls::new(),
             checks: Checks::default(),
             known: Known::default(),
+            files: Arc::new(files),
             starting: Mutex::default(),
         });
         let watch = tokio::spawn(watch::run(shared.clone()));
@@ -130,6 +134,10 @@ impl Runtime for DockerRuntime {
                 }
                 RuntimeAction::Remove { task, container } => {
                     let result = stop::remove(&shared, task, &container).await;
+                    shared.reports.done(id, result).await;
+                }
+                RuntimeAction::Refresh { task, container, files } => {
+                    let result = refresh::refresh(&shared, task, &container, &files).await;
                     shared.reports.done(id, result).await;
                 }
                 RuntimeAction::List => observe::list(&shared, id).await,

@@ -124,7 +124,13 @@ fn listed_health(status: &str) -> ContainerHealth {
 pub(super) async fn observe(shared: &Shared, container: &str, task: TaskId) {
     let _order = shared.order.hold(container, task).await;
     match look(shared, container).await {
-        Ok(Some(found)) => shared.reports.event(RuntimeEvent::Container(Box::new(found))).await,
+        Ok(Some(found)) => {
+            if matches!(found.state, ContainerState::Exited { .. }) {
+                // It is never started again; its secrets need not wait for its removal.
+                shared.files.remove(found.task).await;
+            }
+            shared.reports.event(RuntimeEvent::Container(Box::new(found))).await;
+        }
         Ok(None) => {}
         Err(error) if error.is_missing() => removed(shared, container, task).await,
         // Left to the next event or the resync; if the engine is lost that is reported by itself.
@@ -153,9 +159,20 @@ pub(super) async fn look(shared: &Shared, container: &str) -> Result<Option<Foun
 
 /// Answers [`node::runtime::RuntimeAction::List`].
 pub(super) async fn list(shared: &Shared, id: ActionId) {
+    // In this order: what has files and is not being started is in the list, or is gone.
+    let mut with_files = shared.files.tasks();
+    with_files.retain(|task| !shared.starting().contains_key(task));
     *shared.order.touched() = Some(BTreeMap::new());
     let result = match look_at_all(shared).await {
-        Ok(found) => ActionResult::Listed(found),
+        Ok(found) => {
+            let ended = |f: &Found| matches!(f.state, ContainerState::Exited { .. });
+            let live: BTreeSet<TaskId> =
+                found.iter().filter(|f| !ended(f)).map(|f| f.task).collect();
+            for task in with_files.into_iter().filter(|task| !live.contains(task)) {
+                shared.files.remove(task).await;
+            }
+            ActionResult::Listed(found)
+        }
         Err(error) => {
             ActionResult::ListFailed { message: format!("cannot list containers: {error}") }
         }

@@ -13,6 +13,7 @@ use super::engine::{CallError, WORK_DEADLINE};
 use super::image::ImageError;
 use super::started::Asked;
 use super::{Shared, create, observe};
+use crate::runtime::FilesError;
 
 /// Why a start ended early.
 struct Failed {
@@ -55,6 +56,10 @@ pub(super) async fn start(
             Some(ran.container.as_str())
         }
         Err(Failed { why, message }) => {
+            // An engine that did not answer may be starting it all the same.
+            if *why != StartFailure::EngineUnavailable {
+                shared.files.remove(task.task).await;
+            }
             let message = message.clone();
             shared.reports.done(id, ActionResult::StartFailed { why: *why, message }).await;
             None
@@ -105,7 +110,15 @@ async fn run(
     task: &StartTask,
     turn: Option<OwnedSemaphorePermit>,
 ) -> Result<Ran, Failed> {
-    let body = create::request(shared.owner, task)
+    let files = shared.files.write(task.task, &task.files).await.map_err(|error| {
+        let why = match &error {
+            // Another host may have memory for them.
+            FilesError::NoMemory(_) | FilesError::Write { .. } => StartFailure::DidNotStart,
+            FilesError::Vault(_) | FilesError::Template { .. } => StartFailure::BadSpec,
+        };
+        Failed::new(why, error.to_string())
+    })?;
+    let body = create::request(shared.owner, task, &files)
         .and_then(|body| create::check_hardware(&body, shared.allow_privileged).map(|()| body))
         .map_err(|bad| Failed::new(StartFailure::BadSpec, bad.to_string()))?;
     let mut asked = Asked::of(&body, task);

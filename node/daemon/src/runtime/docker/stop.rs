@@ -17,8 +17,22 @@ use super::{Shared, observe, stop_failed};
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(60);
 const REMOVAL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Asks the container to stop (with its own stop signal), kills it after `grace`, removes it.
+/// Asks the container to stop (with its own stop signal), kills it after `grace`, removes it and the
+/// files it had.
 pub(super) async fn stop(
+    shared: &Shared,
+    task: TaskId,
+    container: &str,
+    grace: Millis,
+) -> ActionResult {
+    let result = stop_container(shared, task, container, grace).await;
+    if result == ActionResult::Stopped {
+        shared.files.remove(task).await;
+    }
+    result
+}
+
+async fn stop_container(
     shared: &Shared,
     task: TaskId,
     container: &str,
@@ -96,11 +110,15 @@ async fn mark(shared: &Shared, found: &Found) {
 
 /// Removes what a task left behind; what still runs is killed.
 pub(super) async fn remove(shared: &Shared, task: TaskId, container: &str) -> ActionResult {
-    match look(shared, task, container).await {
+    let result = match look(shared, task, container).await {
         Ok(Some(_)) => delete(shared, container).await,
         Ok(None) => ActionResult::Stopped,
         Err(failed) => failed,
+    };
+    if result == ActionResult::Stopped {
+        shared.files.remove(task).await;
     }
+    result
 }
 
 /// The container, if it is there and this task's.

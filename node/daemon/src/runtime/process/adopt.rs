@@ -49,7 +49,10 @@ pub(super) fn adopt_all(shared: &Arc<Shared>) {
         if let Err(error) = record::save(&dir, &record) {
             tracing::warn!(task = %id, %error, "an adopted task could not be written down");
         }
-        let launch = Template::parse(&record.template).and_then(|t| Launch::new(&t)).ok();
+        let mut launch = Template::parse(&record.template).and_then(|t| Launch::new(&t)).ok();
+        if let Some(launch) = &mut launch {
+            launch.files = shared.files.dir(id).ok().filter(|dir| dir.is_dir());
+        }
         let task = Arc::new(Task::new(id, dir, launch, record));
         shared.tasks().insert(id, task.clone());
         if task.process().is_some() {

@@ -11,6 +11,9 @@ use tokio::process::Command;
 use super::procfs::MARK;
 use crate::runtime::spec::{BadSpec, Template};
 
+/// The variable that tells a task where its secrets and configs are.
+const FILES: &str = "SHOAL_FILES";
+
 const ISOLATES: &str =
     "the process runtime does not isolate; leave it out, or run the service on nodes with Docker";
 
@@ -27,6 +30,8 @@ pub(super) struct Launch {
     env: Vec<(String, String)>,
     dir: Option<PathBuf>,
     user: Option<(u32, u32)>,
+    /// Where the task's secrets and configs are.
+    pub(super) files: Option<PathBuf>,
     pub(super) stop_signal: Signal,
     pub(super) health: Option<HealthPlan>,
 }
@@ -58,6 +63,7 @@ impl Launch {
             env: environment(template)?,
             dir: template.dir.as_ref().map(PathBuf::from),
             user: template.user.as_deref().map(user).transpose()?,
+            files: None,
             stop_signal: template.stop_signal.as_deref().map_or(Ok(Signal::SIGTERM), signal)?,
             health: template.health.as_ref().and_then(health_plan),
         })
@@ -81,6 +87,7 @@ impl Launch {
         command.env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.env(MARK, task.to_string());
+        command.envs(self.files.iter().map(|files| (FILES, files)));
         // The work directory is inside one that only shoal's own user may enter.
         let elsewhere = self.user.map(|_| PathBuf::from("/"));
         command.current_dir(self.dir.clone().or(elsewhere).unwrap_or_else(|| work.to_owned()));
@@ -166,7 +173,7 @@ fn user(text: &str) -> Result<(u32, u32), BadSpec> {
 }
 
 /// `SIGINT`, `INT` or `2`.
-fn signal(text: &str) -> Result<Signal, BadSpec> {
+pub(super) fn signal(text: &str) -> Result<Signal, BadSpec> {
     let by_number = text.parse::<i32>().ok().and_then(|number| Signal::try_from(number).ok());
     let name = text.to_ascii_uppercase();
     let by_name = || format!("SIG{}", name.trim_start_matches("SIG")).parse::<Signal>().ok();

@@ -14,6 +14,9 @@
 //!                             /cwd/         where it runs, unless the spec says elsewhere
 //! ```
 //!
+//! Secrets and configs lie in memory, under the directory that the task's variable `SHOAL_FILES` names, as they
+//! would lie in a container: `$SHOAL_FILES/run/secrets/key`.
+//!
 //! Under systemd the unit needs `KillMode=process`, or systemd ends the tasks together with shoal.
 
 use std::collections::BTreeMap;
@@ -22,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use membership::id::TaskId;
+use node::files::TaskFiles;
 use node::runtime::{ActionId, ActionResult, Found, RuntimeAction, RuntimeEvent};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +34,7 @@ use self::record::Directory;
 use self::task::Task;
 use super::admission::{self, Admission};
 use super::reports::Reports;
-use super::{HostError, HostInfo, Owner, Report, Runtime};
+use super::{HostError, HostInfo, MemoryFiles, Owner, Report, Runtime};
 use crate::api::backend::{LogOptions, LogStream};
 
 mod adopt;
@@ -49,6 +53,7 @@ mod task;
 struct Shared {
     owner: Owner,
     dir: Directory,
+    files: Arc<MemoryFiles>,
     reports: Reports,
     admission: Admission,
     tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
@@ -105,6 +110,7 @@ impl ProcessRuntime {
     pub fn start(
         data_dir: &Path,
         owner: Owner,
+        files: MemoryFiles,
     ) -> Result<(Self, mpsc::Receiver<Report>), HostError> {
         let path = data_dir.join("process");
         let dir = Directory::open(&path).map_err(|e| HostError::Host {
@@ -115,6 +121,7 @@ impl ProcessRuntime {
         let shared = Arc::new(Shared {
             owner,
             dir,
+            files: Arc::new(files),
             reports,
             admission: Admission::new(),
             tasks: Mutex::new(BTreeMap::new()),
@@ -143,6 +150,25 @@ impl Drop for ProcessRuntime {
     }
 }
 
+/// Replaces the configs of a task that differ, and sends it the signals that were asked for.
+async fn refresh(shared: &Shared, id: TaskId, files: &Arc<TaskFiles>) -> ActionResult {
+    let Some(task) = shared.task(id) else { return ActionResult::Refreshed };
+    match shared.files.refresh(id, files).await {
+        Ok(signals) => {
+            for name in signals {
+                match launch::signal(&name) {
+                    Ok(signal) => task.signal(signal),
+                    Err(why) => {
+                        tracing::warn!(task = %id, %why, "a config was replaced, and no signal was sent")
+                    }
+                }
+            }
+            ActionResult::Refreshed
+        }
+        Err(error) => ActionResult::RefreshFailed { message: error.to_string() },
+    }
+}
+
 #[async_trait]
 impl Runtime for ProcessRuntime {
     fn act(&self, id: ActionId, action: RuntimeAction) {
@@ -166,6 +192,10 @@ impl Runtime for ProcessRuntime {
                 }
                 RuntimeAction::Remove { task, container } => {
                     let result = stop::remove(&shared, task, &container).await;
+                    shared.reports.done(id, result).await;
+                }
+                RuntimeAction::Refresh { task, container: _, files } => {
+                    let result = refresh(&shared, task, &files).await;
                     shared.reports.done(id, result).await;
                 }
                 RuntimeAction::List => {

@@ -23,6 +23,7 @@ pub(super) async fn start(shared: &Arc<Shared>, id: ActionId, start: &StartTask)
     let task = match run(shared, start).await {
         Ok(task) => task,
         Err((why, message)) => {
+            shared.files.remove(start.task).await;
             shared.reports.done(id, ActionResult::StartFailed { why, message }).await;
             return;
         }
@@ -47,7 +48,12 @@ async fn run(shared: &Arc<Shared>, start: &StartTask) -> Result<Arc<Task>, (Star
     }
     let bad = |e: crate::runtime::spec::BadSpec| (StartFailure::BadSpec, e.to_string());
     let template = Template::parse(&start.template_json).map_err(bad)?;
-    let launch = Launch::new(&template).map_err(bad)?;
+    let mut launch = Launch::new(&template).map_err(bad)?;
+    let placed = shared.files.write(start.task, &start.files).await;
+    let placed = placed.map_err(|error| (StartFailure::BadSpec, error.to_string()))?;
+    if !placed.is_empty() {
+        launch.files = shared.files.dir(start.task).ok();
+    }
     let failed = |doing: &str, e: io::Error| {
         (StartFailure::DidNotStart, format!("starting process failed: {doing}: {e}"))
     };

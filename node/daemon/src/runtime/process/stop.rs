@@ -74,6 +74,7 @@ async fn end(shared: &Shared, task: &Task) -> ActionResult {
         }
         _ => {}
     }
+    shared.files.remove(task.id).await;
     let _order = shared.order.lock().await;
     shared.tasks().remove(&task.id);
     let container = task.container();

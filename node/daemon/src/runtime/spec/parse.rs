@@ -79,8 +79,9 @@ impl Template {
                 format!("'{isolation}' is for Windows containers; shoal knows only 'default'");
             return Err(spec.bad("Isolation", why));
         }
-        spec.refuse("Secrets", "shoal cannot hand secrets to containers yet")?;
-        spec.refuse("Configs", "shoal cannot hand configs to containers yet")?;
+        // The core has read them: they come as files, beside the template.
+        spec.ignore("Secrets");
+        spec.ignore("Configs");
         spec.end()
     }
 }

@@ -138,6 +138,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Takes note of a field that is somebody else's business.
+    pub(super) fn ignore(&mut self, name: &str) {
+        self.take(name);
+    }
+
     /// Refuses what is left.
     pub(super) fn end(self) -> Result<(), BadSpec> {
         let unknown = self.left.values().find(|(_, value)| !is_empty(value));

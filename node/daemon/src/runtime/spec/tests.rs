@@ -105,8 +105,6 @@ fn what_is_malformed_or_cannot_be_honoured_is_refused_by_name() {
         json!({"Mounts": [{"Type": "bind", "Source": "/a", "Target": "/x", "BindOptions": {"Propagation": "odd"}}]}),
         "Mounts[0].BindOptions.Propagation",
     );
-    refused(json!({"Secrets": [{"SecretName": "s"}]}), "Secrets");
-    refused(json!({"Configs": [{"ConfigName": "c"}]}), "Configs");
     refused(json!({"Privileges": {"CredentialSpec": {"File": "x"}}}), "Privileges.CredentialSpec");
     refused(json!({"Privileges": {"Seccomp": {"Mode": "custom"}}}), "Privileges.Seccomp.Profile");
     refused(json!({"Privileges": {"Seccomp": {"Mode": "off"}}}), "Privileges.Seccomp.Mode");

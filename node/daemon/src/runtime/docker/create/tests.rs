@@ -22,12 +22,14 @@ fn task(template: Value, ports: Vec<PortStatus>) -> StartTask {
         template_json: Arc::new(template),
         registry_auth: None,
         ports,
+        files: Arc::default(),
     }
 }
 
 fn body(template: Value, ports: Vec<PortStatus>) -> Value {
     let owner = Owner { cluster: ClusterId(6), node: NodeId(7) };
-    let mut body = serde_json::to_value(request(owner, &task(template, ports)).unwrap()).unwrap();
+    let mut body =
+        serde_json::to_value(request(owner, &task(template, ports), &[]).unwrap()).unwrap();
     let labels = body.as_object_mut().unwrap().remove("Labels").unwrap();
     assert_eq!(labels[label::NODE], NodeId(7).to_string());
     assert_eq!(labels["team"], "a");
@@ -39,7 +41,7 @@ fn hardware_is_granted_by_the_node_alone() {
     let owner = Owner { cluster: ClusterId(6), node: NodeId(7) };
     let asked = |labels: Value| {
         let template = json!({"ContainerSpec": {"Image": "app:1", "Labels": labels}});
-        request(owner, &task(template, Vec::new())).unwrap()
+        request(owner, &task(template, Vec::new()), &[]).unwrap()
     };
     let plain = asked(json!({"team": "a"}));
     assert_eq!(check_hardware(&plain, false), Ok(()));
@@ -158,6 +160,18 @@ fn unlimited_swap_stays_unlimited() {
 #[test]
 fn a_task_without_image_is_refused() {
     let owner = Owner { cluster: ClusterId(6), node: NodeId(7) };
-    let error = request(owner, &task(json!({"ContainerSpec": {}}), Vec::new())).unwrap_err();
+    let error = request(owner, &task(json!({"ContainerSpec": {}}), Vec::new()), &[]).unwrap_err();
     assert_eq!(error.field, "ContainerSpec.Image");
+}
+
+#[test]
+fn secrets_and_configs_are_mounted_read_only() {
+    let owner = Owner { cluster: ClusterId(6), node: NodeId(7) };
+    let task = task(json!({"ContainerSpec": {"Image": "a"}}), Vec::new());
+    let placed = Placed { host: "/run/shoal/x".into(), path: "/run/secrets/key".into() };
+    let body = serde_json::to_value(request(owner, &task, &[placed]).unwrap()).unwrap();
+    assert_eq!(
+        body["HostConfig"]["Mounts"],
+        json!([{"Target": "/run/secrets/key", "Source": "/run/shoal/x", "Type": "bind", "ReadOnly": true}])
+    );
 }
