@@ -18,6 +18,7 @@ use membership::record::Record;
 use membership::time::{Instant, Millis, Now};
 use membership::wire::WireError;
 
+use crate::agenda::Agenda;
 use crate::facts::Sign;
 use crate::io::{Effect, Input};
 use crate::node::{Node, Start};
@@ -36,8 +37,7 @@ pub struct Cohort {
     view: Box<View>,
     settings: Settings,
     /// When candidates of a service are to be called next.
-    agenda: BTreeSet<(Instant, ServiceId)>,
-    due: BTreeMap<ServiceId, Instant>,
+    agenda: Agenda,
 }
 
 /// Who has to look at what.
@@ -47,7 +47,7 @@ impl Cohort {
     /// Nodes that have these records on their disks and have heard nothing yet.
     pub fn new(cell: CellId, records: Vec<Record>, settings: Settings, now: Now) -> Self {
         let view = View::new(None, cell, records, &settings, now);
-        Self { view: Box::new(view), settings, agenda: BTreeSet::new(), due: BTreeMap::new() }
+        Self { view: Box::new(view), settings, agenda: Agenda::default() }
     }
 
     /// All nodes of the cohort hear a verified fact.
@@ -80,9 +80,7 @@ impl Cohort {
             self.view.review_plan(id);
             self.plan_calls(id, now.at);
         }
-        while let Some((at, id)) = self.agenda.first().copied().filter(|(at, _)| *at <= now.at) {
-            self.agenda.remove(&(at, id));
-            self.due.remove(&id);
+        for id in self.agenda.take_due(now.at) {
             self.call(id, now.at, &mut calls);
         }
         calls
@@ -91,7 +89,7 @@ impl Cohort {
     /// When [`Self::update`] wants to be called again even without news.
     pub fn next_call(&self) -> Option<Instant> {
         let grace = self.view.jury.next_wake();
-        self.agenda.first().map(|(at, _)| *at).into_iter().chain(grace).min()
+        self.agenda.next().into_iter().chain(grace).min()
     }
 
     /// How many members are held for being in this state.
@@ -106,19 +104,13 @@ impl Cohort {
     }
 
     fn plan_calls(&mut self, id: ServiceId, at: Instant) {
-        let Some(next) = self.turns(id, at).map(|(_, due)| due).min() else {
-            if let Some(due) = self.due.remove(&id) {
-                self.agenda.remove(&(due, id));
+        match self.turns(id, at).map(|(_, due)| due).min() {
+            None => self.agenda.forget(id),
+            // Not before now, and not more often than slots are looked ahead for.
+            Some(due) => {
+                let next = Instant(due.0.saturating_sub(AHEAD.0)).max(at);
+                self.agenda.no_later_than(id, next);
             }
-            return;
-        };
-        // Not before now, and not more often than slots are looked ahead for.
-        let next = Instant(next.0.saturating_sub(AHEAD.0)).max(at);
-        if self.due.get(&id).is_none_or(|due| next < *due) {
-            if let Some(due) = self.due.insert(id, next) {
-                self.agenda.remove(&(due, id));
-            }
-            self.agenda.insert((next, id));
         }
     }
 
@@ -155,8 +147,7 @@ impl Cohort {
         let later = later.map(|due| Instant(due.0 - AHEAD.0));
         let again = (!soon.is_empty()).then_some(at + self.settings.stagger);
         if let Some(next) = later.into_iter().chain(again).min() {
-            self.due.insert(id, next);
-            self.agenda.insert((next, id));
+            self.agenda.no_later_than(id, next);
         }
     }
 }

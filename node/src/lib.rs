@@ -12,6 +12,7 @@
 //! for what would happen, asked without touching anything.
 
 mod adopt;
+mod agenda;
 mod asset_commands;
 pub mod assets;
 #[cfg(test)]

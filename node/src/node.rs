@@ -17,6 +17,7 @@ use membership::time::{Instant, Millis, Now, Wall};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::agenda::Agenda;
 use crate::facts::{Published, Sign};
 use crate::io::{Effect, Input, Notice};
 use crate::local::Local;
@@ -97,7 +98,7 @@ pub(crate) struct Timers {
     pub(crate) rebalance: Instant,
     pub(crate) housekeeping: Instant,
     /// What the reconciler wants to look at again, and when.
-    pub(crate) look_again: BTreeMap<ServiceId, Instant>,
+    pub(crate) look_again: Agenda,
 }
 
 /// How often facts, clocks and memories are tidied.
@@ -156,7 +157,7 @@ impl Node {
                 resync: now.at + start.settings.resync,
                 rebalance: now.at + start.settings.rebalance_after,
                 housekeeping: now.at + HOUSEKEEPING,
-                look_again: BTreeMap::new(),
+                look_again: Agenda::default(),
             },
             parts: BTreeMap::new(),
             settings: start.settings,
@@ -241,7 +242,7 @@ impl Node {
             .chain(self.local.next_wake())
             .chain(self.writes.next_wake())
             .chain(self.settling.next_wake())
-            .chain(self.timers.look_again.values().copied())
+            .chain(self.timers.look_again.next())
             .chain(self.view.forgetting.values().map(|(_, at)| *at))
             .chain(self.leaving.as_ref().map(|l| l.look_at))
             .min()
@@ -264,17 +265,7 @@ impl Node {
         if self.settling.advance(self.me, &self.view.members, now.at) {
             self.on_settled(now);
         }
-        let due: Vec<ServiceId> = self
-            .timers
-            .look_again
-            .iter()
-            .filter(|(_, at)| **at <= now.at)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in due {
-            self.timers.look_again.remove(&id);
-            self.dirty.insert(id);
-        }
+        self.dirty.extend(self.timers.look_again.take_due(now.at));
         self.notice_holding_back(now);
         self.local.expire_starts(&self.view.services, now);
         self.local.push_stops(now.at);

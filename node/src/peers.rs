@@ -155,6 +155,10 @@ impl Node {
         for fact in &facts {
             self.out.push(Effect::Publish(fact.clone()));
         }
+        if self.view.is_shared() {
+            // Whoever keeps it hands the news on.
+            return;
+        }
         let audience = self.audience(None);
         for part in facts.chunks(FACTS_PER_MESSAGE) {
             for peer in &audience {

@@ -25,8 +25,7 @@ pub(crate) const LOOK_AGAIN: Millis = Millis(200);
 
 impl Node {
     pub(crate) fn look_again(&mut self, service: ServiceId, at: Instant) {
-        let entry = self.timers.look_again.entry(service).or_insert(at);
-        *entry = (*entry).min(at);
+        self.timers.look_again.no_later_than(service, at);
     }
 
     pub(crate) fn reconcile(&mut self, id: ServiceId, now: Now) {
@@ -64,7 +63,7 @@ impl Node {
         self.takeovers.forget_service(id);
         self.stewarding.remove(&id);
         self.view.claims.forget_service(id);
-        self.timers.look_again.remove(&id);
+        self.timers.look_again.forget(id);
         // The others keep what it tells of removed services no longer than this node does.
         if self.local.history.remove(&id).is_some() {
             self.local.changed.insert(id);

@@ -20,6 +20,7 @@ pub mod engine;
 pub mod faults;
 pub mod fidelity;
 pub mod figures;
+pub mod fleet;
 pub mod from_cluster;
 pub mod gossip;
 pub mod history;

@@ -5,6 +5,7 @@
 
 mod compare;
 mod fidelity;
+mod fleet;
 mod membership_alone;
 mod outage;
 mod random;
@@ -92,6 +93,8 @@ pub enum Simulate {
     Fidelity(fidelity::FidelityFlags),
     /// Hours of probes between many hosts over bad links, in which nobody may be called down.
     Vigil(vigil::VigilFlags),
+    /// A very large cluster of real cores over shared views; a share of its hosts is lost at once.
+    Fleet(fleet::FleetFlags),
     /// Membership alone, without services: how fast news and crashes are known, and what that costs.
     Membership(membership::Args),
 }
@@ -126,6 +129,7 @@ pub fn run(what: Simulate, program: Program, cluster: Option<&Answers>) -> Ended
         Simulate::Replay(flags) => soak::replay(&flags),
         Simulate::Fidelity(flags) => fidelity::run(&flags),
         Simulate::Vigil(flags) => vigil::run(&flags),
+        Simulate::Fleet(flags) => fleet::run(&flags, program),
         Simulate::Membership(args) => membership_alone::run(&args),
     }
 }
