@@ -6,7 +6,7 @@ use simulations::membership::{Args, run};
 #[test]
 fn eight_nodes_agree_on_a_crash_and_on_nothing_else() {
     let args =
-        Args { nodes: 8, loss: vec![0, 5], seed: 7, minutes: 0, news: 2, crashes: 1, json: false };
+        Args { nodes: 8, loss: vec![0, 5], seed: 7, minutes: 1, news: 2, crashes: 1, json: false };
     for report in run(&args).unwrap() {
         assert!(report.joined_ms.is_some(), "{report:?}");
         assert_eq!((report.false_verdicts, report.undetected), (0, 0), "{report:?}");
