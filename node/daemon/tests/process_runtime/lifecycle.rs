@@ -70,8 +70,8 @@ async fn the_stop_signal_is_sent_first_and_what_ignores_it_is_killed() {
     let mut bench = Bench::at(dir.path());
     let mark = dir.path().join("mark");
     let polite = task(json!({
-        "Command": ["sh", "-c", format!("trap 'echo bye > {}; exit 0' INT; echo ready; while :; do sleep 0.1; done", mark.display())],
-        "StopSignal": "SIGINT"
+        "Command": ["sh", "-c", format!("trap 'echo bye > {}; exit 0' USR1; echo ready; while :; do sleep 0.1; done", mark.display())],
+        "StopSignal": "SIGUSR1"
     }));
     let deaf = sh("trap '' TERM; echo ready; while :; do sleep 0.1; done");
     for (task, grace) in [(&polite, 20_000), (&deaf, 200)] {
