@@ -82,9 +82,7 @@ fn progress_left_out(lines: impl Iterator<Item = String>) -> Vec<String> {
         });
         if line.starts_with("overall progress: ") {
             last_progress = Some(line);
-        } else if !is_slot
-            && !(first == "ID" && !rest.contains(' '))
-            && !rest.starts_with("Waiting ")
+        } else if !is_slot && (first != "ID" || rest.contains(' ')) && !rest.starts_with("Waiting ")
         {
             kept.push(line);
         }
