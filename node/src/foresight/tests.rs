@@ -167,7 +167,7 @@ fn what_has_no_room_waits_with_the_reason_and_what_waits_already_is_told_apart()
     let new = NewHost { like: Some(node(1)), name: "new-1".to_owned(), ..NewHost::default() };
     let found = foresee(&picture, &[Change::Add(Box::new(new))]);
     assert_eq!(found.pending(), (0, 0));
-    assert!(found.hosts.iter().any(|host| host.name == "new-1" && host.tight == false));
+    assert!(found.hosts.iter().any(|host| host.name == "new-1" && !host.tight));
 }
 
 #[test]

@@ -54,12 +54,15 @@ impl Check for Answers {
             return;
         }
         let strained = &self.strained;
-        let late = self.open.extract_if(.., |_, (host, asked)| {
-            at.since(*asked) > BOUND && picture.part.contains_key(host) && !strained.contains(host)
+        self.open.retain(|command, (host, asked)| {
+            let late = at.since(*asked) > BOUND
+                && picture.part.contains_key(host)
+                && !strained.contains(host);
+            if late {
+                let text = format!("{host} has not answered command {} since {asked}", command.0);
+                found.push(at, "answers", text);
+            }
+            !late
         });
-        for (command, (host, asked)) in late {
-            let text = format!("{host} has not answered command {} since {asked}", command.0);
-            found.push(at, "answers", text);
-        }
     }
 }

@@ -119,15 +119,12 @@ impl Fleet {
     }
 
     fn order(&mut self, n: usize, id: ActionId, action: &RuntimeAction) {
-        match action {
-            RuntimeAction::Start(start) => {
-                let place = Place { service: start.service, slot: start.slot };
-                let spot = self.spot(place);
-                self.trace.note(self.now, true, format_args!("h{n} starts {spot:?}"));
-                self.checks.ordered(self.now, n, spot);
-            }
-            // Stops are noted when they are decided: see `gives_up`.
-            _ => {}
+        // Stops are noted when they are decided: see `gives_up`.
+        if let RuntimeAction::Start(start) = action {
+            let place = Place { service: start.service, slot: start.slot };
+            let spot = self.spot(place);
+            self.trace.note(self.now, true, format_args!("h{n} starts {spot:?}"));
+            self.checks.ordered(self.now, n, spot);
         }
         self.hosts[n].engine.act(id, action);
     }

@@ -252,12 +252,9 @@ impl Seen<'_> {
 
 impl Lookup for Seen<'_> {
     fn env(&self, name: &str) -> String {
-        let found = self.files.env.iter().filter_map(|line| line.split_once('='));
-        found
-            .filter(|(key, _)| *key == name)
-            .map(|(_, value)| value.to_owned())
-            .last()
-            .unwrap_or_default()
+        let mut found = self.files.env.iter().rev().filter_map(|line| line.split_once('='));
+        let last = found.find(|(key, _)| *key == name);
+        last.map(|(_, value)| value.to_owned()).unwrap_or_default()
     }
 
     fn config(&self, target: &str) -> Option<Vec<u8>> {
