@@ -3,6 +3,7 @@
 //!
 //! `SHOAL_CONFORMANCE` names sections to play alone (all that contain the text); rows of the table that match nothing
 //! are then no failure. Both transcripts and the difference are kept in `TARGET/conformance`.
+#![allow(clippy::print_stderr, reason = "this is a command line: it speaks to a person")]
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -16,8 +17,7 @@ use tests::conformance::script::{Section, parse};
 use tests::conformance::{folder, listed, page};
 use tests::{Testbed, secs, wait_for};
 
-#[test]
-fn conformance() -> Result<()> {
+fn main() -> Result<()> {
     let clis = clients::command_lines()?;
     let only = std::env::var("SHOAL_CONFORMANCE").unwrap_or_default();
     let sections = sections(&only)?;
