@@ -243,7 +243,7 @@ fn an_engine_that_hangs_or_restarts_is_told_apart_from_a_lost_host() -> Result<(
 fn a_missing_shoal_is_waited_for_and_then_replaced(bed: &mut Testbed) -> Result<()> {
     wait_for("h1 to have its share again", secs(60), || {
         let count = bed.running("web");
-        if count.on(1) >= 3 && count.is_exactly(8).is_ok() {
+        if count.on(1) == 4 && count.is_exactly(8).is_ok() {
             Ok(())
         } else {
             Err(count.to_string())
