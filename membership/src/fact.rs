@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{CellId, Incarnation, NodeId, ServiceId};
+use crate::id::{CellId, Incarnation, NetworkId, NodeId, ServiceId};
 use crate::wire;
 
 /// The largest value that is published under one key, in bytes before any text encoding.
@@ -18,7 +18,7 @@ pub const MAX_FACT_BYTES: usize = 12 * 1024;
 
 const SIGNING_DOMAIN: &[u8] = b"shoal fact 1\0";
 
-/// What a fact is about.
+/// What a fact is about. Append only: the order is part of the wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum FactKey {
     /// [`crate::member::Profile`]: name, address, capacity, labels, versions. Changes rarely.
@@ -31,6 +31,24 @@ pub enum FactKey {
     Claims { service: ServiceId, part: u16 },
     /// Tasks of one service that ended on this node, newest first.
     History { service: ServiceId },
+    /// Which blocks of a network's addresses the node has.
+    Blocks { network: NetworkId },
+    /// The addresses of the node's tasks of one service, in the parts that its claims have.
+    Endpoints { service: ServiceId, part: u16 },
+}
+
+impl FactKey {
+    /// The first version of the protocol whose nodes understand it: others cannot read a message that holds it.
+    pub fn since_protocol(&self) -> u16 {
+        match self {
+            Self::Profile
+            | Self::Health
+            | Self::Edges
+            | Self::Claims { .. }
+            | Self::History { .. } => 1,
+            Self::Blocks { .. } | Self::Endpoints { .. } => 3,
+        }
+    }
 }
 
 /// One fact with the evidence that its owner wrote it.

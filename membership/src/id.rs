@@ -94,6 +94,10 @@ id!(
     AssetId
 );
 id!(
+    /// One network of the whole cluster. Random, drawn by the node that took the `create`.
+    NetworkId
+);
+id!(
     /// One attempt to fill a slot. Never reused, never restarted.
     TaskId
 );

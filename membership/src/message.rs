@@ -11,6 +11,7 @@ use crate::fact::SignedFact;
 use crate::id::{CellId, NodeId};
 use crate::record::{Key, Record};
 use crate::sync::SyncMessage;
+use crate::time::Wall;
 
 /// A message with the cell it belongs to. The sender is known from the connection, never from here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,5 +60,10 @@ pub enum Message {
     /// Answer to `Hello`, beside the facts it asked for: there are so many of them. It may overtake them.
     Welcome {
         facts: u32,
+    },
+    /// What the sender's wall clock shows; `asks`: and what does yours? Since protocol 2.
+    Time {
+        wall: Wall,
+        asks: bool,
     },
 }

@@ -46,6 +46,8 @@ pub enum Kind {
     Secret,
     Config,
     Volume,
+    /// Which slots of a job have ended on the node that writes it.
+    Completions,
 }
 
 /// The name of one register.

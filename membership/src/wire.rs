@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 /// The version of what nodes say to each other. Exchanged in every handshake; the cluster speaks the
 /// lowest that all members know.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// The largest encoding of anything, in bytes. A type's own [`Versioned::LIMIT`] may only be lower.
 pub const MAX_ENCODED_BYTES: usize = 4 * 1024 * 1024;

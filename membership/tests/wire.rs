@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use membership::clock::Stamp;
 use membership::detector::{Edge, EdgeReport, EdgeState};
 use membership::fact::{FactKey, SignedFact};
-use membership::id::{CellId, Incarnation, NodeId, ServiceId};
+use membership::id::{CellId, Incarnation, NetworkId, NodeId, ServiceId};
 use membership::member::{EngineState, Health, Profile, Resources};
 use membership::message::{Envelope, Message};
 use membership::record::{Digest, Key, Kind, Record};
@@ -74,6 +74,19 @@ fn records_and_facts() {
         "0201000111fd00505c18a3010000032202feffffffffffffffffffffffffffffffff01010135",
     );
     golden(&fact(), "0301002207fb2c0103330101030102030409090909");
+}
+
+#[test]
+fn keys_of_facts_about_networks() {
+    let key = |key| SignedFact { key, ..fact() };
+    golden(
+        &key(FactKey::Blocks { network: NetworkId(0x44) }),
+        "0301002207fb2c01054401030102030409090909",
+    );
+    golden(
+        &key(FactKey::Endpoints { service: ServiceId(0x33), part: 2 }),
+        "0301002207fb2c0106330201030102030409090909",
+    );
 }
 
 #[test]
@@ -168,6 +181,7 @@ fn messages() {
         (Message::Leaving, "01010008"),
         (Message::Hello { want_facts: true }, "0101000901"),
         (Message::Welcome { facts: 300 }, "0101000afb2c01"),
+        (Message::Time { wall: Wall(300), asks: true }, "0101000bfb2c0101"),
     ];
     for (message, expected) in messages {
         golden(&Envelope { cell: CellId(0), message }, expected);

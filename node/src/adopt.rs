@@ -68,14 +68,22 @@ impl Local {
             self.stopped(task, now.at);
         }
         // First what is known, so that a slot whose attempt has ended is seen to be empty. Of two running
-        // containers of one slot the one that is wanted now is adopted: the other is most likely being
-        // stopped by an order of the process before this one. Of those that ended the newest counts.
+        // containers of one slot the one that serves is adopted, and of two that do the one that is wanted
+        // now: the other is most likely being stopped by an order of the process before this one. What is
+        // not healthy yet replaces nothing that is. Of those that ended the newest counts.
         found.sort_by_key(|f| {
             let spec = services.get(f.service).and_then(Service::active);
             let current = spec.is_some_and(|spec| spec.template == f.template);
             let runs = !matches!(f.state, ContainerState::Exited { .. });
+            let healthy = matches!(
+                f.state,
+                ContainerState::Running {
+                    health: ContainerHealth::None | ContainerHealth::Healthy
+                }
+            );
             let known = self.place_of(f.task).is_some();
-            Reverse((known, runs, runs && current, f.epoch, f.created, f.task))
+            let serves = healthy && !f.stopping;
+            Reverse((known, runs, serves, runs && current, f.epoch, f.created, f.task))
         });
         for found in &found {
             let stopped_since = self.gone.get(&found.task).is_some_and(|gone| *gone >= asked);
@@ -130,8 +138,22 @@ impl Local {
                     self.raise_epoch(place, found);
                     let (task, container) = (found.task, found.container.clone());
                     let (epoch, created) = (found.epoch, found.created);
-                    self.keep(place, Kept { task, container, epoch, created });
+                    let template = found.template;
+                    self.keep(place, Kept { task, template, container, epoch, created });
                     return;
+                }
+                if let (Some(job), Ok(spec)) = (&service.job, &service.spec) {
+                    if spec.template != found.template {
+                        self.tidy(found.task, found.container.clone());
+                        return;
+                    }
+                    if job.ended.contains(place.slot) {
+                        let (task, container) = (found.task, found.container.clone());
+                        let (template, epoch, created) =
+                            (found.template, found.epoch, found.created);
+                        self.keep(place, Kept { task, template, container, epoch, created });
+                        return;
+                    }
                 }
                 self.adopt(place, found, service, now);
                 self.exited(place, found, code, out_of_memory, services, now);
@@ -177,6 +199,7 @@ impl Local {
             running_since: Some(now.at),
             editions: None,
             refresh_at: now.at,
+            addresses: found.addresses.clone(),
         };
         if let Some(held) = self.held.get_mut(&place) {
             held.run = Some(run);
@@ -198,7 +221,9 @@ impl Local {
     /// A container that should not be there any more is stopped and removed.
     pub(crate) fn send_off(&mut self, place: Place, found: &Found, services: &Services, now: Now) {
         let status = status_of(found, TaskState::Shutdown, "left over", now);
-        self.send_out(Leaving::new(place, status, grace_of(services, place), now.at), now.at);
+        let leaving = Leaving::new(place, status, grace_of(services, place), now.at);
+        let addresses = found.addresses.clone();
+        self.send_out(Leaving { addresses, ..leaving }, now.at);
     }
 
     /// A stop that could not be carried out when it was decided. What still runs, was not begun to be

@@ -38,8 +38,9 @@ impl Node {
             return Err(refused(Refused::Conflict, text));
         }
         let id = AssetId(self.rng.random());
+        let wall = self.wall(now);
         let body = AssetBody {
-            created: self.clock.tick(now.wall),
+            created: self.clock.tick(wall),
             spec: spec_text(spec)?,
             edition: 0,
             signal: None,

@@ -266,6 +266,9 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     let ends = edge(name.chars().next()) && edge(name.chars().last());
+    if name.is_empty() {
+        return Err("name must be provided".to_owned());
+    }
     if name.len() > 64 || !ends || !name.chars().all(inner) {
         return Err(
             "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, and the start and end character must be [a-zA-Z0-9]"
@@ -388,7 +391,8 @@ mod tests {
         for good in ["a", "A-1_b.c", &"x".repeat(64)] {
             assert_eq!(check_name(good), Ok(()), "{good}");
         }
-        for bad in ["", "-a", "a-", "a b", "a/b", &"x".repeat(65)] {
+        assert_eq!(check_name(""), Err("name must be provided".to_owned()));
+        for bad in ["-a", "a-", "a b", "a/b", &"x".repeat(65)] {
             assert!(check_name(bad).unwrap_err().contains("only 64"), "{bad}");
         }
     }

@@ -89,8 +89,7 @@ impl ClaimTable {
 
     fn insert(&mut self, owner: NodeId, service: ServiceId, claim: Claim) {
         let place = Place { service, slot: claim.slot };
-        let highest = self.highest.entry(place).or_default();
-        *highest = (*highest).max(claim.epoch);
+        self.note_epoch(place, claim.epoch);
         let slots = self.by_service.entry(service).or_default();
         let holders = slots.entry(claim.slot).or_default();
         match holders.binary_search_by_key(&owner, |(node, _)| *node) {
@@ -153,6 +152,20 @@ impl ClaimTable {
     /// The greatest epoch ever seen for a place.
     pub(crate) fn highest(&self, place: Place) -> Epoch {
         self.highest.get(&place).copied().unwrap_or_default()
+    }
+
+    /// The epochs of claims that are made no more: later ones are drawn above them.
+    pub(crate) fn remember_epochs(&mut self, key: FactKey, value: Option<&[u8]>) {
+        let (FactKey::Claims { service, .. }, Some(bytes)) = (key, value) else { return };
+        let Ok(part) = wire::decode::<ClaimPart>(bytes) else { return };
+        for claim in part.claims {
+            self.note_epoch(Place { service, slot: claim.slot }, claim.epoch);
+        }
+    }
+
+    fn note_epoch(&mut self, place: Place, epoch: Epoch) {
+        let highest = self.highest.entry(place).or_default();
+        *highest = (*highest).max(epoch);
     }
 
     /// Forgets what is only history: epochs of services that are gone.

@@ -181,6 +181,11 @@ impl Node {
         self.dirty.extend(services);
     }
 
+    /// When it wanted a tick, when it was last handled: [`Self::next_wake`] without working it out again.
+    pub fn tick_wanted(&self) -> Instant {
+        self.timers.tick_wanted
+    }
+
     /// How many slots it holds.
     pub fn holds(&self) -> usize {
         self.local.held.len()

@@ -3,7 +3,7 @@
 //! Any node takes any command. A command that changes something is acknowledged when the change is on
 //! the disks of two nodes (of one, where only one is alive).
 
-use membership::id::{AssetId, NodeId, ServiceId};
+use membership::id::{AssetId, NetworkId, NodeId, ServiceId};
 use serde_json::Value;
 
 use crate::assets::AssetKind;
@@ -72,6 +72,17 @@ pub enum Command {
         content: Content,
         signal: Option<String>,
     },
+    /// `spec` is the body of Docker's network create.
+    CreateNetwork {
+        spec: Value,
+    },
+    RemoveNetwork {
+        id: NetworkId,
+    },
+    /// A plain container of this node's engine is about to be attached: see that the network is there.
+    AttachHere {
+        id: NetworkId,
+    },
     /// Docker's cluster Spec (only what has a meaning here acts; the rest is echoed).
     UpdateCluster {
         version: u64,
@@ -83,6 +94,7 @@ pub enum Command {
 pub enum Reply {
     Created { id: ServiceId, warnings: Vec<String> },
     AssetCreated { id: AssetId },
+    NetworkCreated { id: NetworkId },
     Done { warnings: Vec<String> },
 }
 
@@ -91,6 +103,8 @@ pub enum Reply {
 pub enum Refused {
     /// 400
     Invalid,
+    /// 403
+    Forbidden,
     /// 404
     NotFound,
     /// 409

@@ -65,6 +65,8 @@ impl Local {
             (Doing::List { asked }, ActionResult::Listed(found)) => {
                 self.listed(asked, found, services, now);
             }
+            // Answered where the rest is known of networks.
+            (Doing::Networks, _) => {}
             (Doing::Refresh { place, task, editions }, result) => {
                 let failed = match &result {
                     ActionResult::Refreshed => None,
@@ -138,7 +140,7 @@ impl Local {
     pub(crate) fn stopped(&mut self, task: TaskId, at: Instant) {
         let Some(leaving) = self.leaving.remove(&task) else { return };
         self.gone.insert(task, at);
-        for (place, held) in &mut self.held {
+        for (place, held) in self.held.iter_mut() {
             if held.waits_for == Some(task) {
                 held.waits_for = None;
                 self.changed.insert(place.service);
@@ -246,6 +248,7 @@ impl Local {
         run.status.container = None;
         let code = run.status.exit_code;
         let mut status = run.status.clone();
+        let addresses = run.addresses.clone();
         let end = End {
             state: TaskState::Failed,
             exit_code: code,
@@ -262,7 +265,8 @@ impl Local {
         {
             held.waits_for = Some(found.task);
         }
-        self.send_out(Leaving::new(place, status, grace_of(services, place), now.at), now.at);
+        let leaving = Leaving::new(place, status, grace_of(services, place), now.at);
+        self.send_out(Leaving { addresses, ..leaving }, now.at);
     }
 
     pub(crate) fn exited(
@@ -314,6 +318,9 @@ impl Local {
 
     /// Attempts that neither start nor turn healthy in time count as failed.
     pub(crate) fn expire_starts(&mut self, services: &Services, now: Now) {
+        if self.rests(now.at) {
+            return;
+        }
         let limit = self.settings.start_timeout;
         let late: Vec<(Place, TaskId, bool)> = self
             .held
@@ -325,7 +332,7 @@ impl Local {
             .collect();
         for (place, task, starting) in late {
             let Some(run) = self.run_mut(place, task) else { continue };
-            let status = run.status.clone();
+            let (status, addresses) = (run.status.clone(), run.addresses.clone());
             let what = if starting { "did not start" } else { "did not report healthy" };
             let end = End {
                 state: TaskState::Failed,
@@ -336,7 +343,8 @@ impl Local {
             run.status.container = None;
             self.ended(place, task, &end, restart_of(services, place), now);
             let grace = grace_of(services, place);
-            let leaving = Leaving { starting, ..Leaving::new(place, status, grace, now.at) };
+            let leaving = Leaving::new(place, status, grace, now.at);
+            let leaving = Leaving { starting, addresses, ..leaving };
             self.send_out(leaving, now.at);
         }
     }

@@ -14,10 +14,11 @@ use crate::command::{Command, CommandError, Refused, Reply};
 use crate::expand::check_templates;
 use crate::io::{CommandId, Effect};
 use crate::members::{Admission, NodeSettings};
+use crate::network::Chosen;
 use crate::node::Node;
 use crate::registry_auth::{AuthChange, RegistryAuth};
 use crate::rollout::Rollout;
-use crate::services::{BODY_VERSION, ScaleBody, Service, ServiceBody};
+use crate::services::{BODY_VERSION, JobBody, ScaleBody, Service, ServiceBody};
 use crate::spec::{Mode, ServiceSpec, with_replicas};
 use crate::writes::{Batch, MAX_WAITING_COMMANDS, Origin};
 
@@ -98,6 +99,9 @@ impl Node {
             Command::ReplaceConfig { id, version, content, signal } => {
                 self.replace_config(id, version, &content, signal, now)
             }
+            Command::CreateNetwork { spec } => self.create_network(spec, now),
+            Command::RemoveNetwork { id } => self.remove_network(id, now),
+            Command::AttachHere { id } => self.attach_here(id, now),
             Command::Leave => Err(refused(Refused::Invalid, "leave is not a change of records")),
         }
     }
@@ -138,7 +142,7 @@ impl Node {
     }
 
     fn create_service(&mut self, spec: Value, auth: Option<RegistryAuth>, now: Now) -> Outcome {
-        let parsed = Self::parse(&spec)?;
+        let mut parsed = Self::parse(&spec)?;
         self.check_assets(&spec)?;
         if let Some(other) = self.view.services.named(&parsed.name) {
             let text = format!(
@@ -148,7 +152,9 @@ impl Node {
             return Err(refused(Refused::Conflict, text));
         }
         let id = ServiceId(self.rng.random());
-        let created = self.clock.tick(now.wall);
+        let chosen = self.choose_for(id, &mut parsed, &Chosen::default())?;
+        let wall = self.wall(now);
+        let created = self.clock.tick(wall);
         let body = ServiceBody {
             v: BODY_VERSION,
             created_ms: created.ms,
@@ -157,8 +163,11 @@ impl Node {
             previous: None,
             registry_auth: auth,
             previous_registry_auth: None,
+            chosen,
+            job: parsed.mode.is_job().then_some(JobBody { iteration: 0, executed_ms: created.ms }),
         };
         let mut records = Vec::new();
+        records.extend(self.decide_ingress(&parsed, now)?);
         records.extend(self.draft(Kind::Service, id.0, Self::body(&body)?, now)?);
         if parsed.mode == Mode::Replicated {
             let scale = ScaleBody { v: BODY_VERSION, replicas: parsed.replicas };
@@ -176,7 +185,7 @@ impl Node {
         auth: AuthChange,
         now: Now,
     ) -> Outcome {
-        let parsed = Self::parse(&spec)?;
+        let mut parsed = Self::parse(&spec)?;
         self.check_assets(&spec)?;
         if parsed.name != service.name() {
             return Err(refused(Refused::NotSupported, "renaming services is not supported"));
@@ -185,7 +194,9 @@ impl Node {
         if old.is_some_and(|old| old.mode != parsed.mode) {
             return Err(refused(Refused::Invalid, "service mode change is not allowed"));
         }
+        let chosen = self.choose_for(service.id, &mut parsed, &service.body.chosen)?;
         let mut records = Vec::new();
+        records.extend(self.decide_ingress(&parsed, now)?);
         let count = old.map_or(0, |old| old.replicas);
         // The count lives in its own register: with it set aside, is anything else different?
         let changed = with_replicas(&spec, count) != *service.shown;
@@ -210,6 +221,8 @@ impl Node {
                 previous,
                 registry_auth: auth,
                 previous_registry_auth: previous_auth,
+                chosen,
+                job: if changed { next_execution(service, &parsed, now) } else { present.job },
             };
             records.extend(self.draft(Kind::Service, service.id.0, Self::body(&body)?, now)?);
         }
@@ -217,7 +230,7 @@ impl Node {
             let scale = ScaleBody { v: BODY_VERSION, replicas: parsed.replicas };
             records.extend(self.draft(Kind::Scale, service.id.0, Self::body(&scale)?, now)?);
         }
-        if changed {
+        if changed && !parsed.mode.is_job() {
             let rolls = old.is_none_or(|old| old.template != parsed.template);
             let rollout = rolls
                 .then(|| Rollout::begin(parsed.template, false, "update in progress", now.wall));
@@ -251,8 +264,9 @@ impl Node {
             let text = format!("service {} does not have a previous spec", service.name());
             return Err(refused(Refused::Invalid, text));
         };
-        let parsed = Self::parse(&previous)?;
+        let mut parsed = Self::parse(&previous)?;
         self.check_assets(&previous)?;
+        let chosen = self.choose_for(service.id, &mut parsed, &service.body.chosen)?;
         let body = ServiceBody {
             v: BODY_VERSION,
             created_ms: service.created.ms,
@@ -261,12 +275,18 @@ impl Node {
             previous: Some((*service.shown).clone()),
             registry_auth: service.body.previous_registry_auth.clone(),
             previous_registry_auth: service.body.registry_auth.clone(),
+            chosen,
+            job: next_execution(service, &parsed, now),
         };
         let mut records = Vec::new();
+        records.extend(self.decide_ingress(&parsed, now)?);
         records.extend(self.draft(Kind::Service, service.id.0, Self::body(&body)?, now)?);
         if parsed.mode == Mode::Replicated {
             let scale = ScaleBody { v: BODY_VERSION, replicas: parsed.replicas };
             records.extend(self.draft(Kind::Scale, service.id.0, Self::body(&scale)?, now)?);
+        }
+        if parsed.mode.is_job() {
+            return Ok(records);
         }
         let rollout = Rollout::begin(parsed.template, true, reason, now.wall);
         records.extend(self.draft_rollout(service, Some(&rollout), now)?);
@@ -365,6 +385,13 @@ impl Node {
     }
 }
 
+/// As in Swarm each change of a job's spec executes it anew.
+fn next_execution(service: &Service, parsed: &ServiceSpec, now: Now) -> Option<JobBody> {
+    let before = service.body.job.unwrap_or_default();
+    let next = JobBody { iteration: before.iteration + 1, executed_ms: now.wall.0 };
+    parsed.mode.is_job().then_some(next)
+}
+
 /// The registers that a command may write, as far as they can be told before it is carried out.
 fn subject_of(command: &Command) -> Vec<Key> {
     let (id, kinds): (u128, &[Kind]) = match command {
@@ -379,7 +406,10 @@ fn subject_of(command: &Command) -> Vec<Key> {
             AssetKind::Config => (id.0, &[Kind::Config]),
         },
         Command::ReplaceConfig { id, .. } => (id.0, &[Kind::Config]),
+        Command::RemoveNetwork { id } => (id.0, &[Kind::Network]),
         Command::CreateService { .. }
+        | Command::CreateNetwork { .. }
+        | Command::AttachHere { .. }
         | Command::CreateAsset { .. }
         | Command::Leave
         | Command::UpdateCluster { .. } => (0, &[]),

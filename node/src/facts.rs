@@ -72,6 +72,18 @@ impl Published {
         Some(fact)
     }
 
+    /// Whether this process, or one before it, may have said this: another one with this node's key has not
+    /// drawn the same incarnation, and if it has, it is betrayed by a fact that was never made here.
+    pub(crate) fn said(&self, fact: &SignedFact) -> bool {
+        let last = self.facts.get(&fact.key);
+        let here = fact.seq <= self.seq
+            // What was withdrawn is forgotten when all is published again.
+            && last.map_or(fact.value.is_none(), |last| {
+                last.seq > fact.seq || (last.seq == fact.seq && last.value == fact.value)
+            });
+        fact.incarnation < self.incarnation || (fact.incarnation == self.incarnation && here)
+    }
+
     /// Everything again, under the present incarnation.
     pub(crate) fn republish(&mut self) -> Vec<SignedFact> {
         let own = std::mem::take(&mut self.facts);
@@ -173,5 +185,34 @@ mod tests {
         assert!(!facts.hear(&fact(1, claims)), "and is not believed again");
         assert!(!facts.takes_earlier(NodeId(7), Incarnation(2)));
         assert!(facts.hear(&fact(2, claims)));
+    }
+
+    #[derive(Debug)]
+    struct Unsigned;
+
+    impl Sign for Unsigned {
+        fn sign(&self, _: &mut SignedFact) {}
+    }
+
+    /// Two copies of one disk may draw the same incarnation: what the other one said tells them apart.
+    #[test]
+    fn what_another_process_says_under_the_same_incarnation_is_told_from_the_own_words() {
+        let process = || Published::new(NodeId(7), CellId(0), Incarnation(3), Box::new(Unsigned));
+        let claims = FactKey::Claims { service: ServiceId(1), part: 0 };
+        let (mut original, mut copy) = (process(), process());
+        let mine = original.publish(FactKey::Health, Some(vec![1])).unwrap();
+        let later = original.publish(FactKey::Health, Some(vec![2])).unwrap();
+        assert!(original.said(&mine) && original.said(&later));
+        let others = [
+            copy.publish(claims, Some(vec![3])).unwrap(),
+            copy.publish(FactKey::Health, Some(vec![1])).unwrap(),
+            copy.publish(FactKey::Health, Some(vec![4])).unwrap(),
+        ];
+        assert_eq!(others.each_ref().map(|fact| original.said(fact)), [false, false, false]);
+        original.raise(Incarnation(4));
+        assert!(
+            original.said(&others[0]),
+            "of an earlier life: nobody takes it for the present one"
+        );
     }
 }

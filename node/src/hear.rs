@@ -56,6 +56,10 @@ impl View {
             (FactKey::History { service }, None) => {
                 self.histories.remove(&(service, owner));
             }
+            (FactKey::Blocks { network }, value) => self.hear_blocks(owner, network, value)?,
+            (FactKey::Endpoints { service, part }, value) => {
+                self.hear_endpoints(owner, service, part, value)?;
+            }
         }
         Ok(())
     }
@@ -120,7 +124,13 @@ impl View {
             let Some((incarnation, _)) = self.forgetting.remove(&owner) else { continue };
             for key in self.facts.settled(owner, incarnation) {
                 // Without a value there is nothing that could not be read.
-                let _ = self.hear_claims(owner, key, None);
+                let _ = match key {
+                    FactKey::Blocks { network } => self.hear_blocks(owner, network, None),
+                    FactKey::Endpoints { service, part } => {
+                        self.hear_endpoints(owner, service, part, None)
+                    }
+                    _ => self.hear_claims(owner, key, None),
+                };
                 if let FactKey::History { service } = key {
                     self.histories.remove(&(service, owner));
                 }
@@ -152,6 +162,7 @@ impl View {
         self.members_dirty = false;
         let turns = self.members.judge(self.jury.verdicts(), now);
         let minority = !self.members.has_majority();
+        self.had_majority |= !minority;
         self.minority_since = minority.then(|| self.minority_since.unwrap_or(now.at));
         for turn in &turns {
             self.members_turned = now.at;

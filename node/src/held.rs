@@ -1,12 +1,14 @@
 //! What this node holds: for each slot it claims, the present attempt to run it, the one that is to
 //! replace it, and how the attempts before went. Data and small questions; `local` has the transitions.
 
-use membership::id::{NodeId, TaskId};
+use std::net::Ipv4Addr;
+
+use membership::id::{NetworkId, NodeId, TaskId};
 use membership::time::{Instant, Millis, Wall};
 
 use crate::files::Editions;
 use crate::runtime::ActionId;
-use crate::slot::{Claim, Epoch, Phase, Place, Slot, TaskState, TaskStatus};
+use crate::slot::{Claim, Epoch, Phase, Place, Slot, TaskState, TaskStatus, TemplateId};
 use crate::start::Recipe;
 
 /// How far one attempt has come.
@@ -40,6 +42,8 @@ pub(crate) struct Run {
     pub editions: Option<Editions>,
     /// No replacement of its files is tried before this.
     pub refresh_at: Instant,
+    /// What it has on the networks of the cluster; empty until it is started.
+    pub addresses: Vec<(NetworkId, Ipv4Addr)>,
 }
 
 impl Run {
@@ -93,6 +97,10 @@ pub(crate) struct Held {
     /// The claim was restated from a container that had ended when it was found: this node may have
     /// claimed again since and forgotten it with its memory, so the next attempt draws a new epoch.
     pub restated: bool,
+    /// Of a job: nothing is started before this, so that a better claim made at the same time is heard of.
+    pub settles_at: Option<Instant>,
+    /// Of a job: when it was first seen to be recorded that the slot has ended.
+    pub recorded: Option<Instant>,
 }
 
 impl Held {
@@ -110,6 +118,8 @@ impl Held {
             last: None,
             unready_since: at,
             restated: false,
+            settles_at: None,
+            recorded: None,
         }
     }
 
@@ -173,6 +183,8 @@ pub(crate) struct Leaving {
     /// The engine was away when it was decided. What it was decided for may have passed: the container
     /// is looked at and the decision made again before it is carried out.
     pub decide_again: bool,
+    /// Nobody else gets these until it is gone.
+    pub addresses: Vec<(NetworkId, Ipv4Addr)>,
 }
 
 impl Leaving {
@@ -187,6 +199,7 @@ impl Leaving {
             tries: 0,
             starting: false,
             decide_again: false,
+            addresses: Vec::new(),
         }
     }
 
@@ -201,6 +214,7 @@ impl Leaving {
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     pub task: TaskId,
+    pub template: TemplateId,
     pub container: String,
     pub epoch: Epoch,
     pub created: Wall,

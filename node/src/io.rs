@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use membership::fact::SignedFact;
-use membership::id::{AssetId, Incarnation, NodeId, ServiceId, TaskId};
+use membership::id::{AssetId, Incarnation, NetworkId, NodeId, ServiceId, TaskId};
 use membership::member::MemberState;
 use membership::message::Message;
 use membership::record::Record;
@@ -15,8 +16,10 @@ use membership::time::Millis;
 
 use crate::assets::AssetKind;
 use crate::command::{Command, CommandError, Reply};
+use crate::network::picture::Picture;
 use crate::runtime::{ActionId, ActionResult, RuntimeAction, RuntimeEvent};
 use crate::slot::{Slot, TaskState};
+use crate::views::Availability;
 
 /// Ties a reply to the command it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,8 +112,12 @@ pub enum Effect {
     AskHost {
         target: NodeId,
     },
-    /// Draw a new incarnation, persist it, and come back with [`Input::Incarnation`].
-    RaiseIncarnation,
+    /// Draw a new incarnation above this one, persist it, and come back with [`Input::Incarnation`].
+    RaiseIncarnation {
+        above: Incarnation,
+    },
+    /// What this host's links, rules and names are to be made from; whole, in place of the one before.
+    Network(Arc<Picture>),
     /// Something that operators and API clients want to hear of.
     Notice(Notice),
     /// This node has left: end the process.
@@ -127,6 +134,12 @@ pub enum Notice {
         to: MemberState,
         reason: String,
     },
+    /// An operator set something on a node, or removed it.
+    Node {
+        id: NodeId,
+        name: String,
+        what: NodeChange,
+    },
     Service {
         id: ServiceId,
         name: String,
@@ -137,6 +150,11 @@ pub enum Notice {
         id: AssetId,
         name: String,
         what: AssetChange,
+    },
+    Network {
+        id: NetworkId,
+        name: String,
+        what: NetworkChange,
     },
     Task {
         service: ServiceId,
@@ -159,6 +177,22 @@ pub enum Notice {
         reason: String,
         at_most: Millis,
     },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeChange {
+    /// Labels, and from what to what where these are others now.
+    Updated {
+        availability: Option<(Availability, Availability)>,
+        role: Option<(String, String)>,
+    },
+    Removed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkChange {
+    Created,
+    Removed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

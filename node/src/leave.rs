@@ -5,6 +5,7 @@
 //! has left and ends. If nobody can take what it runs, it says so and stays.
 
 use membership::message::Message;
+use membership::record::Kind;
 use membership::time::{Instant, Millis, Now};
 
 use crate::command::{CommandError, Refused, Reply};
@@ -32,7 +33,7 @@ impl Node {
             self.out.push(Effect::Reply { id, result: Err(error) });
             return;
         }
-        let runs = self.local.held.len();
+        let runs = self.occupied().count();
         if runs > 0 && self.view.members.other_live(self.me).next().is_none() {
             let text = format!(
                 "this is the last live node and it runs {runs} replicas: nobody can take them, so nothing was changed; remove the services first, or simply stop shoal"
@@ -49,6 +50,44 @@ impl Node {
         });
         self.publish_health(now);
         self.look_at_all();
+    }
+
+    /// Whether this node may give its cluster up and join another one: nobody and nothing else is in it, so that
+    /// nothing is lost.
+    ///
+    /// # Errors
+    /// What is there.
+    pub fn may_move(&self) -> Result<(), CommandError> {
+        let refuse = |kind, text: &str| Err(CommandError::new(kind, text));
+        if self.view.members.iter().any(|(id, known)| id != self.me && known.belongs()) {
+            let text = "this node is in a cluster with others: leave it first, with docker swarm leave --force";
+            return refuse(Refused::Conflict, text);
+        }
+        let of_its_own = |kind| {
+            matches!(
+                kind,
+                Kind::Admission
+                    | Kind::NodeSettings
+                    | Kind::Cluster
+                    | Kind::Conflict
+                    | Kind::Completions
+            )
+        };
+        let mut live = self.view.registers.iter().filter(|record| !record.is_tombstone());
+        if live.any(|record| !of_its_own(record.key.kind)) {
+            let text = "this node has services, networks, secrets or configs, which would be lost: remove them first";
+            return refuse(Refused::Conflict, text);
+        }
+        if self.leaving.is_some() || self.writes.busy() {
+            return refuse(Refused::Busy, "this node is writing a change or leaving: try again");
+        }
+        if !self.local.held.is_empty() || !self.local.leaving.is_empty() {
+            return refuse(
+                Refused::Busy,
+                "tasks are still being stopped here: try again in a moment",
+            );
+        }
+        Ok(())
     }
 
     pub(crate) fn advance_leave(&mut self, now: Now) {
@@ -102,6 +141,7 @@ impl Node {
 
     /// The asking is over: say so, and take up what is this node's.
     pub(crate) fn on_settled(&mut self, now: Now) {
+        self.doubt_records(now);
         self.publish_profile(now);
         self.publish_health(now);
         self.ensure_admitted(now);

@@ -16,11 +16,14 @@ use crate::assets::Assets;
 use crate::containers::NO_RESTART;
 use crate::files::{Editions, TaskFiles, editions};
 use crate::held::{Held, Kept, Leaving, Run, Stage};
+use crate::network::Handout;
+use crate::noted::Noted;
+use crate::restart::decide_restart;
 use crate::runtime::{ActionId, RuntimeAction};
 use crate::services::Service;
 use crate::settings::Settings;
 use crate::slot::{Claim, Epoch, Place, Slot, TaskState, TaskStatus, short_text};
-use crate::spec::{Restart, RestartCondition};
+use crate::spec::Restart;
 use crate::start::{Recipe, Starter, start_task};
 
 /// What an action in flight is about.
@@ -29,6 +32,8 @@ pub(crate) enum Doing {
     Prepare(Place, TaskId),
     Start(Place, TaskId),
     Stop(TaskId),
+    /// The engine's networks are looked at, and brought in step with what is wanted.
+    Networks,
     /// The files of a running task are brought to these editions of its configs.
     Refresh {
         place: Place,
@@ -63,9 +68,13 @@ pub(crate) struct End {
 
 #[derive(Debug)]
 pub(crate) struct Local {
-    pub(crate) held: BTreeMap<Place, Held>,
-    pub(crate) leaving: BTreeMap<TaskId, Leaving>,
+    pub(crate) held: Noted<BTreeMap<Place, Held>>,
+    pub(crate) leaving: Noted<BTreeMap<TaskId, Leaving>>,
+    /// When something of these two is due next, for as long as nobody touches them.
+    due: Option<Instant>,
     pub(crate) history: BTreeMap<ServiceId, Vec<TaskStatus>>,
+    /// How many tasks of a slot are told of, with the one that it has now.
+    pub(crate) retention: usize,
     pub(crate) kept: BTreeMap<Place, Kept>,
     /// Tasks that ended a short while ago, and when.
     pub(crate) gone: BTreeMap<TaskId, Instant>,
@@ -88,9 +97,11 @@ pub(crate) struct Local {
 impl Local {
     pub(crate) fn new(settings: Settings, starter: Starter) -> Self {
         Self {
-            held: BTreeMap::new(),
-            leaving: BTreeMap::new(),
+            held: Noted::default(),
+            leaving: Noted::default(),
+            due: None,
             history: BTreeMap::new(),
+            retention: settings.history,
             kept: BTreeMap::new(),
             gone: BTreeMap::new(),
             doing: BTreeMap::new(),
@@ -146,15 +157,35 @@ impl Local {
         for run in held.run.into_iter().chain(held.next) {
             self.stop_run(place, run, now, why, grace);
         }
+        self.tidy_kept(place);
+        self.changed.insert(place.service);
+    }
+
+    /// Forgets the claim on a slot whose work is done. Its container is kept for its logs.
+    pub(crate) fn retire(&mut self, place: Place) {
+        self.held.remove(&place);
+        self.changed.insert(place.service);
+    }
+
+    /// Removes the container that was kept of a slot.
+    pub(crate) fn tidy_kept(&mut self, place: Place) {
         if let Some(Kept { task, container, .. }) = self.kept.remove(&place) {
             self.tidy(task, container);
         }
-        self.changed.insert(place.service);
+    }
+
+    /// The slots of a service of which an ended container is kept.
+    pub(crate) fn kept_places(&self, service: ServiceId) -> Vec<Place> {
+        self.kept.range(first_place(service)..=last_place(service)).map(|(p, _)| *p).collect()
     }
 
     /// Sends a run on its way out, whatever stage it is in.
     pub(crate) fn stop_run(&mut self, place: Place, run: Run, now: Now, why: &str, grace: Millis) {
         let (ahead, starting) = (run.is_ahead(), matches!(run.stage, Stage::Starting(_)));
+        // Whoever sends it work hears that it goes before it goes.
+        let drains = run.recipe.drains && run.is_ready() && !run.addresses.is_empty();
+        let at = if drains { now.at + self.settings.drain() } else { now.at };
+        let addresses = run.addresses;
         let mut status = run.status;
         status.state = TaskState::Shutdown;
         status.since = now.wall;
@@ -163,7 +194,10 @@ impl Local {
         if ahead {
             return;
         }
-        self.send_out(Leaving { starting, ..Leaving::new(place, status, grace, now.at) }, now.at);
+        self.send_out(
+            Leaving { starting, addresses, ..Leaving::new(place, status, grace, at) },
+            now.at,
+        );
     }
 
     /// Stops a container, now or as soon as the engine can be asked to.
@@ -179,7 +213,7 @@ impl Local {
 
     /// Issues the stops that are due.
     pub(crate) fn push_stops(&mut self, at: Instant) {
-        if !self.engine_ok {
+        if !self.engine_ok || self.rests(at) {
             return;
         }
         let due: Vec<TaskId> = self
@@ -235,6 +269,7 @@ impl Local {
             running_since: None,
             editions: None,
             refresh_at: now.at,
+            addresses: Vec::new(),
         };
         if next {
             held.next = Some(run);
@@ -249,6 +284,7 @@ impl Local {
         &mut self,
         now: Now,
         assets: &Assets,
+        handout: &mut Handout,
         service: impl Fn(ServiceId) -> Option<Service>,
     ) {
         let busy = self.doing.values().filter(|d| matches!(d, Doing::Start(..))).count();
@@ -264,6 +300,7 @@ impl Local {
             .iter()
             .filter(|(place, _)| !undecided.contains(place))
             .filter(|(_, held)| held.waits_for.is_none())
+            .filter(|(_, held)| held.settles_at.is_none_or(|at| at <= now.at))
             .flat_map(|(place, held)| held.runs().map(|run| (*place, run)))
             .filter(|(_, run)| run.stage == Stage::Queued)
             .map(|(place, run)| (place, run.id()))
@@ -279,13 +316,21 @@ impl Local {
             if let Some(service) = service {
                 // What waits for a file takes no room from what can start.
                 let before = self.doing.len();
-                self.start(place, task, &service, assets, now);
+                self.start(place, task, &service, assets, handout, now);
                 room -= self.doing.len().saturating_sub(before).min(room);
             }
         }
     }
 
-    fn start(&mut self, place: Place, task: TaskId, service: &Service, assets: &Assets, now: Now) {
+    fn start(
+        &mut self,
+        place: Place,
+        task: TaskId,
+        service: &Service,
+        assets: &Assets,
+        handout: &mut Handout,
+        now: Now,
+    ) {
         let Some(held) = self.held.get(&place) else { return };
         let epoch = held.epoch;
         let Some(run) = held.runs().find(|r| r.id() == task) else { return };
@@ -294,10 +339,30 @@ impl Local {
         let files = match TaskFiles::gather(&template, assets) {
             Ok(files) => files,
             // The record of the service may come before those of its secrets and configs.
-            Err(why) => return self.wait_for_files(place, task, &why, now),
+            Err(why) => {
+                let what = "waiting for what it is to get as files";
+                return self.wait_for(place, task, what, &why, now);
+            }
         };
-        let order =
-            start_task(&self.starter, service, place, epoch, task, created, &run.recipe, files);
+        let given = match handout.give(&run.recipe, &run.addresses) {
+            Ok(given) => given,
+            Err(why) => {
+                let what = "waiting for an address";
+                return self.wait_for(place, task, what, &why, now);
+            }
+        };
+        let addresses = given.networks.iter().map(|n| (n.network.id, n.address)).collect();
+        let order = start_task(
+            &self.starter,
+            service,
+            place,
+            epoch,
+            task,
+            created,
+            &run.recipe,
+            files,
+            given,
+        );
         let order = match order {
             Ok(order) => order,
             Err(why) => {
@@ -318,16 +383,17 @@ impl Local {
             run.stage = Stage::Starting(id);
             run.since = now.at;
             run.editions = Some(editions(&template, assets));
+            run.addresses = addresses;
             run.status.error = None;
             run.set(TaskState::Preparing, "preparing", now.wall);
         }
         self.changed.insert(place.service);
     }
 
-    fn wait_for_files(&mut self, place: Place, task: TaskId, why: &str, now: Now) {
+    fn wait_for(&mut self, place: Place, task: TaskId, what: &str, why: &str, now: Now) {
         let Some(run) = self.run_mut(place, task) else { return };
         if run.status.error.as_deref() != Some(why) {
-            run.set(TaskState::Assigned, "waiting for what it is to get as files", now.wall);
+            run.set(TaskState::Assigned, what, now.wall);
             run.status.error = Some(short_text(why));
             self.changed.insert(place.service);
         }
@@ -384,31 +450,14 @@ impl Local {
     /// Keeps the last ended container of a slot for its logs and removes the one before.
     fn keep_container(&mut self, place: Place, status: &TaskStatus, epoch: Epoch) {
         let Some(container) = status.container.clone() else { return };
-        self.keep(place, Kept { task: status.id, container, epoch, created: status.created });
+        let (task, template, created) = (status.id, status.template, status.created);
+        self.keep(place, Kept { task, template, container, epoch, created });
     }
 
     pub(crate) fn keep(&mut self, place: Place, kept: Kept) {
         if let Some(Kept { task, container, .. }) = self.kept.insert(place, kept) {
             self.tidy(task, container);
         }
-    }
-
-    /// Adds an ended task to the history, newest first, and drops what exceeds the limit of its slot.
-    pub(crate) fn remember(&mut self, service: ServiceId, status: TaskStatus) {
-        let limit = self.settings.history;
-        let slot = status.slot;
-        let list = self.history.entry(service).or_default();
-        list.retain(|old| old.id != status.id);
-        list.insert(0, status);
-        let mut seen = 0;
-        list.retain(|old| {
-            if old.slot == slot {
-                seen += 1;
-            }
-            old.slot != slot || seen <= limit
-        });
-        list.truncate(HISTORY_PER_SERVICE);
-        self.changed.insert(service);
     }
 
     /// This node's claims on a service.
@@ -430,6 +479,9 @@ impl Local {
 
     /// Services with a slot whose restart delay is over.
     pub(crate) fn due_services(&self, at: Instant) -> Vec<ServiceId> {
+        if self.rests(at) {
+            return Vec::new();
+        }
         let due = |h: &Held| {
             h.run.is_none() && h.outcome.is_none() && h.waits_for.is_none() && h.not_before <= at
         };
@@ -439,8 +491,39 @@ impl Local {
         services
     }
 
+    /// Nothing here has been touched since it was worked out what is due next, and that is yet to come.
+    pub(crate) fn rests(&self, at: Instant) -> bool {
+        self.is_known() && self.due.is_none_or(|due| due > at)
+    }
+
+    fn is_known(&self) -> bool {
+        !self.is_touched()
+    }
+
+    /// What is held or on its way out may have changed.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.held.is_touched() || self.leaving.is_touched()
+    }
+
+    /// Works out what is due next and keeps it, where something was touched.
+    pub(crate) fn note_due(&mut self) {
+        if !self.is_known() {
+            self.due = self.work_out_due();
+            self.held.note();
+            self.leaving.note();
+        }
+    }
+
     /// The next time at which something here is due.
     pub(crate) fn next_wake(&self) -> Option<Instant> {
+        if !self.is_known() {
+            return self.work_out_due();
+        }
+        debug_assert_eq!(self.due, self.work_out_due(), "kept, and not what it would be now");
+        self.due
+    }
+
+    fn work_out_due(&self) -> Option<Instant> {
         let stops = self.leaving.values().filter(|l| l.is_waiting()).map(|l| l.retry_at);
         let delays = self
             .held
@@ -457,70 +540,10 @@ impl Local {
     }
 }
 
-/// The most ended tasks of one service that one node tells of: its history has to fit one fact.
-pub(crate) const HISTORY_PER_SERVICE: usize = 40;
-
 fn first_place(service: ServiceId) -> Place {
     Place { service, slot: Slot::Index(0) }
 }
 
 fn last_place(service: ServiceId) -> Place {
     Place { service, slot: Slot::Node(NodeId(u128::MAX)) }
-}
-
-/// Whether another attempt follows, and not before when. Counts the failure.
-fn decide_restart(
-    held: &mut Held,
-    end: &End,
-    restart: Restart,
-    settings: &Settings,
-    now: Now,
-) -> bool {
-    if end.failed {
-        held.failures = held.failures.saturating_add(1);
-    }
-    let again = match restart.condition {
-        RestartCondition::Any => true,
-        RestartCondition::OnFailure => end.failed,
-        RestartCondition::Never => false,
-    };
-    held.failed_at.push(now.at);
-    if let Some(window) = restart.window {
-        held.failed_at.retain(|at| now.at.since(*at) <= window);
-    }
-    // One attempt is the first start, each further one a restart.
-    let restarts = u64::try_from(held.failed_at.len()).unwrap_or(u64::MAX);
-    if held.failed_at.len() > MAX_COUNTED {
-        held.failed_at.remove(0);
-    }
-    held.not_before = now.at + delay(held.failures, restart.delay, settings);
-    again && (restart.max_attempts == 0 || restarts <= restart.max_attempts)
-}
-
-/// How many ends are remembered for `MaxAttempts`.
-const MAX_COUNTED: usize = 1_000;
-
-/// The restart delay: the spec's (or this node's) for the first failure, doubled with each further
-/// one in a row, up to the node's limit or the spec's own delay where that is longer. A clean exit
-/// waits the plain delay.
-fn delay(failures: u32, wanted: Option<Millis>, settings: &Settings) -> Millis {
-    let base = wanted.unwrap_or(settings.restart_delay);
-    let most = base.max(settings.restart_delay_max);
-    let doubled = base * (1u64 << failures.saturating_sub(1).min(16));
-    doubled.min(most)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_double_up_to_the_limit() {
-        let settings = Settings::lan();
-        let of = |n| delay(n, None, &settings);
-        assert_eq!([of(0), of(1), of(2), of(3)], [500, 500, 1000, 2000].map(Millis));
-        assert_eq!(of(40), settings.restart_delay_max);
-        let own = Some(Millis(90_000));
-        assert_eq!(delay(9, own, &settings), Millis(90_000));
-    }
 }

@@ -145,6 +145,10 @@ impl Known {
         self.admission.as_ref().is_none_or(|a| a.state == Admission::Admitted)
     }
 
+    pub(crate) fn is_removed(&self) -> bool {
+        self.admission.as_ref().is_some_and(|a| a.state == Admission::Removed)
+    }
+
     /// It says that it has not asked its peers yet.
     pub(crate) fn is_settling(&self) -> bool {
         self.health.as_ref().is_some_and(|h| h.settling)

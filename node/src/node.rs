@@ -18,11 +18,15 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::agenda::Agenda;
+use crate::clocks::Clocks;
+use crate::double::Double;
 use crate::facts::{Published, Sign};
 use crate::io::{Effect, Input, Notice};
+use crate::jobs::Doubt;
 use crate::local::Local;
+use crate::network::Networking;
 use crate::rollout;
-use crate::runtime::RuntimeEvent;
+use crate::runtime::{ActionResult, RuntimeEvent};
 use crate::settings::Settings;
 use crate::settle::Settling;
 use crate::start::Starter;
@@ -56,6 +60,8 @@ pub struct Node {
     pub(crate) started: Now,
     pub(crate) rng: ChaCha8Rng,
     pub(crate) clock: Clock,
+    /// What the members' wall clocks show.
+    pub(crate) clocks: Clocks,
     /// What it believes.
     pub(crate) view: Box<View>,
     pub(crate) detector: Detector,
@@ -70,8 +76,11 @@ pub struct Node {
     pub(crate) returned: BTreeMap<NodeId, Instant>,
     /// When each other member was alive last, as far as this process has seen.
     pub(crate) reached: BTreeMap<NodeId, Wall>,
+    /// Since when others may have recorded what has not come here.
+    pub(crate) doubt: Doubt,
     /// A new incarnation was asked for and has not come yet.
     pub(crate) raising: bool,
+    pub(crate) double: Double,
     /// Why takeovers are held back, as operators were told.
     pub(crate) held_back: Option<String>,
     pub(crate) connected: BTreeSet<NodeId>,
@@ -83,6 +92,9 @@ pub struct Node {
     pub(crate) even_at: Option<u64>,
     pub(crate) timers: Timers,
     pub(crate) parts: BTreeMap<(ServiceId, u16), Vec<u8>>,
+    /// As `parts`, of what it says of its tasks' addresses.
+    pub(crate) endpoint_parts: BTreeMap<(ServiceId, u16), Vec<u8>>,
+    pub(crate) networking: Networking,
     pub(crate) out: Vec<Effect>,
 }
 
@@ -131,6 +143,7 @@ impl Node {
             started: now,
             rng: ChaCha8Rng::seed_from_u64(start.seed),
             clock: Clock::starting_after(view.registers.last_stamp()),
+            clocks: Clocks::new(now),
             view,
             detector: Detector::new(start.me, start.settings.timing),
             facts: Published::new(start.me, start.cell, start.incarnation, signer),
@@ -141,7 +154,9 @@ impl Node {
             stewarding: BTreeMap::new(),
             returned: BTreeMap::new(),
             reached: BTreeMap::new(),
+            doubt: Doubt::at(now.at),
             raising: false,
+            double: Double::default(),
             held_back: None,
             connected: BTreeSet::new(),
             profile: start.profile,
@@ -160,6 +175,8 @@ impl Node {
                 look_again: Agenda::default(),
             },
             parts: BTreeMap::new(),
+            endpoint_parts: BTreeMap::new(),
+            networking: Networking::default(),
             settings: start.settings,
             out: Vec::new(),
         }
@@ -169,6 +186,7 @@ impl Node {
     pub(crate) fn begin(&mut self) -> Vec<Effect> {
         let now = self.started;
         self.local.list(now.at);
+        self.retention_changed();
         self.members_changed(now);
         self.view.refresh(now.at);
         self.hear_news();
@@ -184,6 +202,7 @@ impl Node {
     /// As [`Node::handle`], for a burst: all is taken in before anything is done about it.
     pub fn handle_all(&mut self, now: Now, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
         self.notice_lateness(now);
+        self.notice_clock(now);
         for input in inputs {
             self.take_in(input, now);
         }
@@ -191,6 +210,7 @@ impl Node {
         // Readers between two inputs find everything in step.
         self.view.refresh(now.at);
         self.hear_news();
+        self.local.note_due();
         self.timers.tick_wanted = self.next_wake();
         std::mem::take(&mut self.out)
     }
@@ -210,7 +230,16 @@ impl Node {
             }
             Input::Runtime(event) => self.on_runtime(event, now),
             Input::Done { id, result } => {
-                let listed = matches!(result, crate::runtime::ActionResult::Listed(_));
+                let listed = matches!(result, ActionResult::Listed(_));
+                match &result {
+                    ActionResult::Networks { found, failed } => {
+                        self.networks_found(Ok((found.clone(), failed.clone())), now);
+                    }
+                    ActionResult::NetworksFailed { message } => {
+                        self.networks_found(Err(message.clone()), now);
+                    }
+                    _ => {}
+                }
                 self.local.done(id, result, &self.view.services, now);
                 if listed {
                     self.settling.listed = true;
@@ -245,6 +274,8 @@ impl Node {
             .chain(self.timers.look_again.next())
             .chain(self.view.forgetting.values().map(|(_, at)| *at))
             .chain(self.leaving.as_ref().map(|l| l.look_at))
+            .chain(self.networking.wake)
+            .chain(self.double.next_wake().filter(|_| !self.raising))
             .min()
             .unwrap_or(pass_due)
             .max(pass_due)
@@ -260,6 +291,7 @@ impl Node {
         }
         self.probe(now);
         self.judge(now);
+        self.outdo_double(now);
         self.advance_writes(now);
         self.regular(now);
         if self.settling.advance(self.me, &self.view.members, now.at) {
@@ -274,11 +306,15 @@ impl Node {
         self.advance_leave(now);
         self.view.refresh(now.at);
         self.hear_news();
+        self.advance_networks(now);
         let pass_due = self.timers.last_pass + self.settings.pass_interval;
         let something = !self.dirty.is_empty() || !self.local.changed.is_empty();
         if something && now.at >= pass_due {
             self.pass(now);
+            // What was just claimed may need a network.
+            self.advance_networks(now);
         }
+        self.draw_network(now);
         self.flush_local();
     }
 
@@ -316,8 +352,10 @@ impl Node {
         for id in std::mem::take(&mut self.dirty) {
             self.reconcile(id, now);
         }
+        let mut handout = self.handout();
         let services = &self.view.services;
-        self.local.start_queued(now, &self.view.assets, |id| services.get(id).cloned());
+        let service = |id| services.get(id).cloned();
+        self.local.start_queued(now, &self.view.assets, &mut handout, service);
         self.publish_changes();
         self.flush_local();
     }
@@ -398,14 +436,14 @@ impl Node {
             self.publish_report(&report);
         }
         if self.detector.refute_needed() {
-            self.raise_incarnation();
+            self.raise_incarnation(self.facts.incarnation());
         }
     }
 
-    /// Asks for a new incarnation, once until it has come: each costs a write.
-    pub(crate) fn raise_incarnation(&mut self) {
+    /// Asks for a new incarnation above this one, once until it has come: each costs a write.
+    pub(crate) fn raise_incarnation(&mut self, above: Incarnation) {
         if !std::mem::replace(&mut self.raising, true) {
-            self.out.push(Effect::RaiseIncarnation);
+            self.out.push(Effect::RaiseIncarnation { above });
         }
     }
 
@@ -429,6 +467,9 @@ impl Node {
     /// Turns member states that changed into work.
     fn judge(&mut self, now: Now) {
         let Some(turns) = self.view.judge(now) else { return };
+        if !turns.is_empty() {
+            self.doubt_records(now);
+        }
         for turn in turns {
             if turn.from == MemberState::Down && turn.to.holds_claims() && turn.id != self.me {
                 self.returned.insert(turn.id, now.at + self.settings.settle);
@@ -454,6 +495,7 @@ impl Node {
         }
         self.view.seat_jury();
         self.detector.follow(&mut self.view.jury);
+        self.forget_clocks();
         let peers: BTreeMap<NodeId, SocketAddr> = self
             .view
             .members
@@ -497,6 +539,7 @@ impl Node {
                 self.publish_health(now);
             }
             RuntimeEvent::EngineBack { version } => {
+                self.ask_networks_again(now.at);
                 self.local.engine_back(now.at);
                 self.engine = EngineState::Ok;
                 self.profile.engine_version = version;
@@ -511,16 +554,18 @@ impl Node {
         self.view.forget_earlier(now.at);
         if now.at >= self.timers.sync {
             self.timers.sync = now.at + self.settings.sync_interval;
-            self.start_sync();
+            self.start_sync(now);
             self.publish_health(now);
         }
         if now.at >= self.timers.resync {
             self.timers.resync = now.at + self.settings.resync;
             self.local.list(now.at);
+            self.ask_networks_again(now.at);
             self.look_at_all();
         }
         if now.at >= self.timers.housekeeping {
             self.timers.housekeeping = now.at + HOUSEKEEPING;
+            self.drop_old_completions(now);
             self.forget_tombstones(now);
             self.returned.retain(|_, until| now.at < *until);
             self.local.forget_gone(now.at);

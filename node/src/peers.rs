@@ -8,14 +8,16 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use membership::fact::SignedFact;
-use membership::id::NodeId;
+use membership::id::{Incarnation, NodeId};
 use membership::message::Message;
 use membership::record::Record;
 use membership::sync;
 use membership::time::Now;
+use rand::RngExt;
 use rand::seq::IteratorRandom;
 
 use crate::io::{Effect, Notice};
+use crate::jobs::Doubt;
 use crate::node::Node;
 use crate::writes::{Batch, Origin, name_of};
 
@@ -23,6 +25,8 @@ use crate::writes::{Batch, Origin, name_of};
 const DIRECT: usize = 16;
 /// To how many members news goes first in larger clusters, and to how many each passes it on.
 const FANOUT: usize = 4;
+/// How far above another process with this node's key a new incarnation lies at most.
+const RAISE_STEPS: u64 = 1_000;
 /// How many facts go into one message.
 const FACTS_PER_MESSAGE: usize = 64;
 
@@ -68,7 +72,12 @@ impl Node {
             }
             Message::Leaving => {}
             Message::Hello { want_facts } => self.on_hello(from, want_facts),
-            Message::Welcome { facts } => self.settling.announced(from, facts),
+            Message::Welcome { facts } => {
+                self.settling.announced(from, facts);
+                // Its profile is among them: from now on it is known whether it understands.
+                self.tell_time(from, true, now);
+            }
+            Message::Time { wall, asks } => self.on_time(from, wall, asks, now),
         }
     }
 
@@ -93,13 +102,10 @@ impl Node {
         if !want_facts {
             return;
         }
-        let facts: Vec<SignedFact> = self
-            .facts
-            .all()
-            .chain(self.view.facts.all())
-            .filter(|f| f.owner != from)
-            .cloned()
-            .collect();
+        // What it said itself among them: with an old copy of its disk it may not know that it has.
+        let facts = self.facts.all().chain(self.view.facts.all());
+        let facts: Vec<SignedFact> =
+            facts.filter(|fact| self.understands(from, fact)).cloned().collect();
         let count = u32::try_from(facts.len()).unwrap_or(u32::MAX);
         for part in facts.chunks(FACTS_PER_MESSAGE) {
             self.send(from, Message::Facts(part.to_vec()));
@@ -115,20 +121,22 @@ impl Node {
             let root = sync::start(&self.view.registers);
             self.send(peer, Message::Sync(root));
         }
+        self.doubt_records(now);
         self.local.look_anew(now.at);
         self.publish_health(now);
     }
 
-    pub(crate) fn start_sync(&mut self) {
+    pub(crate) fn start_sync(&mut self, now: Now) {
         let peer = self.connected.iter().copied().choose(&mut self.rng);
         if let Some(peer) = peer {
             let root = sync::start(&self.view.registers);
             self.send(peer, Message::Sync(root));
+            self.tell_time(peer, true, now);
         }
     }
 
     /// The members that news goes to.
-    fn audience(&mut self, except: Option<NodeId>) -> Vec<NodeId> {
+    pub(crate) fn audience(&mut self, except: Option<NodeId>) -> Vec<NodeId> {
         let live: BTreeSet<NodeId> = self
             .view
             .members
@@ -162,9 +170,21 @@ impl Node {
         let audience = self.audience(None);
         for part in facts.chunks(FACTS_PER_MESSAGE) {
             for peer in &audience {
-                self.send(*peer, Message::Facts(part.to_vec()));
+                let known = part.iter().filter(|fact| self.understands(*peer, fact));
+                let known: Vec<SignedFact> = known.cloned().collect();
+                if !known.is_empty() {
+                    self.send(*peer, Message::Facts(known));
+                }
             }
         }
+    }
+
+    /// Whether a peer can read a fact: one of an older version could not read the message that holds it. What it
+    /// misses comes by gossip, when it has become newer.
+    fn understands(&self, peer: NodeId, fact: &SignedFact) -> bool {
+        let needed = fact.key.since_protocol();
+        let profile = self.view.members.get(peer).and_then(|known| known.profile.as_ref());
+        needed == 1 || profile.is_some_and(|profile| profile.protocol_version >= needed)
     }
 
     pub(crate) fn spread_records(
@@ -182,7 +202,7 @@ impl Node {
     pub(crate) fn on_fact(&mut self, fact: SignedFact, from: Option<NodeId>, now: Now) {
         if fact.owner == self.me {
             // Not from this process: an older life of it, or a clone.
-            self.on_own_fact(&fact);
+            self.on_own_fact(&fact, now);
             return;
         }
         if !self.view.facts.hear(&fact) {
@@ -190,7 +210,9 @@ impl Node {
         }
         if from.is_some() && self.passes_on() {
             for peer in self.audience(from) {
-                self.send(peer, Message::Facts(vec![fact.clone()]));
+                if self.understands(peer, &fact) {
+                    self.send(peer, Message::Facts(vec![fact.clone()]));
+                }
             }
         }
         if let Err(error) = self.view.take_fact(&fact, now) {
@@ -202,28 +224,50 @@ impl Node {
         }
     }
 
-    fn on_own_fact(&mut self, fact: &SignedFact) {
-        if fact.incarnation > self.facts.incarnation() {
-            let text = format!(
-                "another process bears this node's key (incarnation {} there, {} here): was this host cloned? Remove the data directory of the copy; until then the two take turns",
-                fact.incarnation.0,
-                self.facts.incarnation().0,
-            );
-            self.out.push(Effect::Notice(Notice::Warning { text }));
-            self.raise_incarnation();
+    fn on_own_fact(&mut self, fact: &SignedFact, now: Now) {
+        // The slots that it held in an earlier life it may have forgotten, and their epochs.
+        self.view.claims.remember_epochs(fact.key, fact.value.as_deref());
+        if !self.facts.said(fact) {
+            self.double.heard(fact.incarnation, self.rng.random(), now.at);
         }
+    }
+
+    /// Draws a new incarnation where another process speaks with this node's key, unless one is on its way.
+    pub(crate) fn outdo_double(&mut self, now: Now) {
+        if self.raising {
+            return;
+        }
+        let Some(heard) = self.double.take_due(now.at) else { return };
+        let own = self.facts.incarnation();
+        if heard < own {
+            // Outdone meanwhile for another reason.
+            return;
+        }
+        let text = format!(
+            "another process bears this node's key (incarnation {} there, {} here): was this host cloned? Remove the data directory of the copy; until then the two take turns",
+            heard.0, own.0,
+        );
+        self.out.push(Effect::Notice(Notice::Warning { text }));
+        // Both hear of each other and may draw at the same moment: by chance one is well above the other.
+        let step = self.rng.random_range(0..RAISE_STEPS);
+        self.raise_incarnation(Incarnation(heard.0.saturating_add(step)));
     }
 
     /// Records from a peer: checked, put on disk, merged, passed on.
     fn on_records(&mut self, from: NodeId, records: Vec<Record>, confirm: bool, now: Now) {
         let mut new = Vec::new();
         let mut known = Vec::new();
+        let wall = self.wall(now);
         for record in records {
-            let checked = record.check(now.wall).map_err(|e| e.to_string()).and_then(|()| {
-                self.clock.observe(record.stamp, now.wall).map_err(|e| e.to_string())
-            });
+            let checked = record
+                .check(wall)
+                .map_err(|e| e.to_string())
+                .and_then(|()| self.clock.observe(record.stamp, wall).map_err(|e| e.to_string()));
             match checked {
                 Err(reason) => {
+                    // It may be the word that a slot of a job has ended. Not asked for at once: it would be
+                    // refused again.
+                    self.doubt = Doubt::at(now.at);
                     let text = format!("a record that node {from} sent was refused: {reason}");
                     self.out.push(Effect::Notice(Notice::Warning { text }));
                 }

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use crate::asset_commands::asset_of;
 use crate::command::{CommandError, Refused};
-use crate::io::{Effect, Notice, PersistId, ServiceChange};
-use crate::members::{Admission, AdmissionBody};
+use crate::io::{Effect, NodeChange, Notice, PersistId, ServiceChange};
+use crate::members::{Admission, AdmissionBody, NodeSettings};
 use crate::node::Node;
 use crate::writes::{Batch, OFFER_AGAIN, Origin, Unconfirmed, name_of};
 
@@ -28,16 +28,22 @@ impl Node {
         body: Option<Vec<u8>>,
         now: Now,
     ) -> Result<Option<Record>, CommandError> {
+        let wall = self.wall(now);
         self.view
             .registers
-            .draft(Key { kind, id }, body, self.me, &mut self.clock, now.wall)
+            .draft(Key { kind, id }, body, self.me, &mut self.clock, wall)
             .map_err(|e| CommandError::new(Refused::Invalid, e.to_string()))
     }
 
     /// Queues records of this node's own making (a steward's step, an admission).
     pub(crate) fn write_own<T: Serialize>(&mut self, kind: Kind, id: u128, body: &T, now: Now) {
         let Ok(bytes) = serde_json::to_vec(body) else { return };
-        match self.draft(kind, id, Some(bytes), now) {
+        self.write_own_bytes(Key { kind, id }, bytes, now);
+    }
+
+    /// As [`Self::write_own`], for a body that is no JSON.
+    pub(crate) fn write_own_bytes(&mut self, key: Key, bytes: Vec<u8>, now: Now) {
+        match self.draft(key.kind, key.id, Some(bytes), now) {
             Ok(Some(record)) => {
                 self.writes.push(Batch { records: vec![record], origin: Origin::Own });
             }
@@ -92,19 +98,24 @@ impl Node {
 
     fn merge_batch(&mut self, batch: Batch, now: Now) {
         let mut changed = Vec::new();
+        let mut conflicts = Vec::new();
         let names = batch.records.iter().map(name_of).collect::<Vec<_>>();
         for record in &batch.records {
             let merge = self.view.registers.merge(record.clone());
+            // On the disk already: it was written with what made it.
             if let Some(conflict) = merge.conflict {
                 self.conflict_found(&conflict);
                 changed.push(conflict.key);
-                self.writes.push(Batch { records: vec![conflict], origin: Origin::Own });
+                conflicts.push(conflict);
             }
             if merge.changed {
                 changed.push(record.key);
             }
         }
         self.records_changed(&changed, now);
+        if !conflicts.is_empty() {
+            self.spread_records(&conflicts, false, None);
+        }
         match batch.origin {
             Origin::Own => self.spread_records(&batch.records, false, None),
             Origin::Peer { from, confirm } => {
@@ -189,6 +200,9 @@ impl Node {
                     *kind = (*kind).min(key.kind);
                 }
                 Kind::Admission | Kind::NodeSettings => members = true,
+                Kind::Completions => self.view.completions_changed(key),
+                Kind::Network => self.network_changed(key),
+                Kind::Cluster => self.retention_changed(),
                 _ => {
                     if let Some((kind, id)) = asset_of(key) {
                         self.asset_changed(kind, id);
@@ -200,12 +214,44 @@ impl Node {
             self.service_changed(id, kind);
         }
         if members {
+            let before = self.set_on(keys);
             for id in self.view.members.read_records(&self.view.registers, now) {
                 self.view.host_changed(id);
             }
+            self.tell_of_nodes(before);
             self.members_changed(now);
             self.look_at_all();
             self.publish_health(now);
+        }
+    }
+
+    /// What operators have said of the nodes that these records are about.
+    fn set_on(&self, keys: &[Key]) -> Vec<(NodeId, NodeSettings, bool)> {
+        let about = |key: &&Key| matches!(key.kind, Kind::NodeSettings | Kind::Admission);
+        let known = |key: &Key| {
+            let known = self.view.members.get(NodeId(key.id))?;
+            Some((NodeId(key.id), known.settings.clone(), known.is_removed()))
+        };
+        keys.iter().filter(about).filter_map(known).collect()
+    }
+
+    fn tell_of_nodes(&mut self, before: Vec<(NodeId, NodeSettings, bool)>) {
+        for (id, old, was_removed) in before {
+            let Some(known) = self.view.members.get(id) else { continue };
+            let new = &known.settings;
+            let what = if known.is_removed() && !was_removed {
+                NodeChange::Removed
+            } else if *new != old {
+                NodeChange::Updated {
+                    availability: (new.availability != old.availability)
+                        .then_some((old.availability, new.availability)),
+                    role: (new.role != old.role).then(|| (old.role, new.role.clone())),
+                }
+            } else {
+                continue;
+            };
+            let name = self.node_name(id);
+            self.out.push(Effect::Notice(Notice::Node { id, name, what }));
         }
     }
 

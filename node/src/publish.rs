@@ -11,7 +11,7 @@ use membership::wire::{self, Versioned};
 
 use crate::io::{Effect, Notice};
 use crate::node::Node;
-use crate::slot::{Claim, ClaimPart, History, Slot};
+use crate::slot::{Claim, ClaimPart, History, Place, Slot};
 
 /// Slots of one service that share a part: few enough that a part fits a fact, many enough that a
 /// service of a hundred replicas is a handful of facts.
@@ -67,8 +67,12 @@ impl Node {
 
     /// What this node's replicas reserve, by its own exact count.
     pub(crate) fn reserved(&self) -> Resources {
+        self.reserved_by(self.occupied())
+    }
+
+    pub(crate) fn reserved_by(&self, places: impl Iterator<Item = Place>) -> Resources {
         let mut sum = Resources::default();
-        for place in self.local.held.keys() {
+        for place in places {
             let spec = self.view.services.get(place.service).and_then(|s| s.spec.as_ref().ok());
             let each = spec.map(|s| s.reservation).unwrap_or_default();
             sum.cpu_milli = sum.cpu_milli.saturating_add(each.cpu_milli);
@@ -87,6 +91,7 @@ impl Node {
                 self.view.set_claims(self.me, service, &claims);
             }
             self.publish_claims(service, claims, &mut facts);
+            self.publish_endpoints(service, &mut facts);
             let ended = self.local.history.get(&service).cloned().unwrap_or_default();
             if let Some(fact) = self.publish_history(service, ended) {
                 facts.push(fact);
@@ -103,11 +108,7 @@ impl Node {
     ) {
         let mut parts: BTreeMap<u16, Vec<Claim>> = BTreeMap::new();
         for (slot, claim) in claims {
-            let part = match slot {
-                Slot::Index(index) => index / SLOTS_PER_PART,
-                Slot::Node(_) => 0,
-            };
-            parts.entry(u16::try_from(part).unwrap_or(u16::MAX)).or_default().push(claim);
+            parts.entry(part_of(slot)).or_default().push(claim);
         }
         let before: BTreeSet<u16> = self
             .parts
@@ -159,6 +160,15 @@ impl Node {
         let name = self.view.members.get(id).map(crate::members::Known::name).unwrap_or_default();
         if name.is_empty() { id.to_string() } else { name }
     }
+}
+
+/// In which part of a service's facts a slot is told of.
+pub(crate) fn part_of(slot: Slot) -> u16 {
+    let part = match slot {
+        Slot::Index(index) => index / SLOTS_PER_PART,
+        Slot::Node(_) => 0,
+    };
+    u16::try_from(part).unwrap_or(u16::MAX)
 }
 
 fn encode_part(mut claims: Vec<Claim>) -> Option<Vec<u8>> {

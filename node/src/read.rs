@@ -1,7 +1,7 @@
 //! What readers see: copies of the state in Docker's terms, made on demand.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use membership::id::{CellId, ClusterId, NodeId, ServiceId, TaskId};
@@ -10,12 +10,14 @@ use membership::time::Wall;
 use serde_json::Value;
 
 use crate::asset_commands::asset_of;
+use crate::jobs::Job;
 use crate::members::Known;
 use crate::node::Node;
 use crate::services::{Service, ServiceBody, without_secrets};
-use crate::slot::{Phase, Place, Slot, TaskState, TaskStatus};
+use crate::slot::{Claim, Phase, Place, Slot, TaskState, TaskStatus};
 use crate::spec::Mode;
-use crate::views::{ConflictView, DesiredState, MemberView, ServiceView, TaskView};
+use crate::standing::is_wanted;
+use crate::views::{ConflictView, DesiredState, JobView, MemberView, ServiceView, TaskView};
 
 /// Docker's `Version.Index` of a node: 1 until an operator sets something.
 pub(crate) fn node_version(known: &Known) -> u64 {
@@ -58,23 +60,9 @@ impl Node {
     }
 
     fn service_view(&self, service: &Service) -> ServiceView {
-        let (mut running, mut completed, mut places) = (0, 0, 0);
-        for (slot, holders) in self.view.claims.slots(service.id) {
-            let wanted = match (service.active().map(|s| (s.mode, s.replicas)), slot) {
-                (Some((Mode::Replicated, n)), Slot::Index(i)) => (1..=n).contains(&i),
-                (Some((Mode::Global, _)), Slot::Node(_)) => true,
-                _ => false,
-            };
-            let live = || holders.iter().filter(|(node, _)| self.view.members.holds_claims(*node));
-            if wanted && live().next().is_some() {
-                places += 1;
-                running += live().filter(|(_, c)| c.phase == Phase::Ready).count() as u64;
-                completed += u64::from(live().any(|(_, c)| c.phase == Phase::Complete));
-            }
-        }
-        let desired = match service.spec.as_ref() {
-            Ok(spec) if spec.mode == Mode::Replicated => u64::from(spec.replicas),
-            _ => places,
+        let (running, completed, desired) = match &service.job {
+            Some(job) => self.count_job(service, job),
+            None => self.count(service),
         };
         ServiceView {
             id: service.id,
@@ -88,8 +76,56 @@ impl Node {
             running,
             desired,
             completed,
+            job: service
+                .job
+                .as_ref()
+                .map(|job| JobView { iteration: job.iteration, executed: job.executed }),
             shadowed_by: service.shadowed_by,
+            published: service.spec.as_ref().map_or(Vec::new(), |s| s.ingress_ports.clone()),
         }
+    }
+
+    /// Replicas that run, slots whose work is done, and how many slots there should be.
+    fn count(&self, service: &Service) -> (u64, u64, u64) {
+        let (mut running, mut completed, mut places) = (0, 0, 0);
+        for (slot, holders) in self.view.claims.slots(service.id) {
+            let wanted = service.active().is_some_and(|spec| is_wanted(spec, slot));
+            let live = || holders.iter().filter(|(node, _)| self.view.members.holds_claims(*node));
+            if wanted && live().next().is_some() {
+                places += 1;
+                running += live().filter(|(_, c)| c.phase == Phase::Ready).count() as u64;
+                completed += u64::from(live().any(|(_, c)| c.phase == Phase::Complete));
+            }
+        }
+        let desired = match service.spec.as_ref() {
+            Ok(spec) if spec.mode == Mode::Replicated => u64::from(spec.replicas),
+            _ => places,
+        };
+        (running, completed, desired)
+    }
+
+    /// The same of a job's present execution; wanted are, as in Swarm, `MaxConcurrent` slots of a replicated
+    /// job and of a global one those that have not ended.
+    fn count_job(&self, service: &Service, job: &Job) -> (u64, u64, u64) {
+        let Some(spec) = service.active() else { return (0, 0, 0) };
+        let mut done: BTreeSet<Slot> = job.ended.done.slots().collect();
+        let (mut running, mut open) = (0, 0);
+        for (slot, holders) in self.view.claims.slots(service.id) {
+            let live = holders.iter().filter(|(node, _)| self.view.members.holds_claims(*node));
+            for (_, claim) in live.filter(|(_, claim)| claim.task.template == spec.template) {
+                let ended = claim.phase == Phase::Complete;
+                running += u64::from(claim.phase == Phase::Ready);
+                open += u64::from(!ended && !job.ended.contains(slot));
+                if ended && claim.task.state == TaskState::Complete {
+                    done.insert(slot);
+                }
+            }
+        }
+        let desired = match spec.mode {
+            Mode::ReplicatedJob => u64::from(spec.max_concurrent),
+            _ => open,
+        };
+        (running, done.len() as u64, desired)
     }
 
     /// Every task that this node knows of: held slots, what is still pending, and what ended.
@@ -106,22 +142,19 @@ impl Node {
     pub fn tasks_of(&self, id: ServiceId, tasks: &mut Vec<TaskView>) {
         let service = self.view.services.get(id);
         let first = tasks.len();
-        for (slot, holders) in self.view.claims.slots(id) {
+        for (_, holders) in self.view.claims.slots(id) {
             for (node, claim) in holders {
                 let live = self.view.members.holds_claims(*node);
-                let wanted = service.and_then(Service::active).is_some_and(|s| match slot {
-                    Slot::Index(i) => s.mode == Mode::Replicated && (1..=s.replicas).contains(&i),
-                    Slot::Node(_) => s.mode == Mode::Global,
-                });
-                let desired = match (live && wanted, claim.phase) {
-                    (true, Phase::Complete) => DesiredState::Shutdown,
-                    (true, _) => DesiredState::Running,
-                    (false, _) => DesiredState::Shutdown,
+                let desired = match service {
+                    Some(service) if live => desired_of(service, claim),
+                    _ => DesiredState::Shutdown,
                 };
                 tasks.push(self.task_view(id, service, Some(*node), claim.task.clone(), desired));
             }
         }
         self.pending_of(id, service, tasks);
+        self.recorded_of(id, service, first, tasks);
+        self.untold_of(id, service, first, tasks);
         let mine = self.local.history.get(&id).into_iter().flatten().map(|t| (self.me, t));
         let others = self
             .view
@@ -135,30 +168,83 @@ impl Node {
             .filter(|(_, task)| service.is_some() && !told.contains(&task.id))
             .filter(|(_, task)| !is_scaled_away(service, task.slot))
             .collect();
-        // Each node keeps so many for a slot; of all together as many are shown, the newest.
+        // Each node keeps so many for a slot; of all together as many are shown, the newest, and as in Swarm
+        // what the slot has now is one of them.
         ended.sort_by_key(|(_, task)| (task.slot, Reverse(task.created), task.id));
-        let mut shown = (None, 0);
+        let mut shown: BTreeMap<Slot, usize> = BTreeMap::new();
+        for task in &tasks[first..] {
+            *shown.entry(task.slot()).or_default() += 1;
+        }
         for (node, task) in ended {
-            shown = if shown.0 == Some(task.slot) {
-                (shown.0, shown.1 + 1)
-            } else {
-                (Some(task.slot), 1)
-            };
-            if shown.1 <= self.settings.history {
+            let shown = shown.entry(task.slot).or_default();
+            *shown += 1;
+            if *shown <= self.local.retention {
                 let desired = DesiredState::Shutdown;
                 tasks.push(self.task_view(id, service, Some(node), task.clone(), desired));
             }
         }
     }
 
+    /// Tasks of a job that are only told of by the records: their nodes have let go of them, or are gone.
+    fn recorded_of(
+        &self,
+        id: ServiceId,
+        service: Option<&Service>,
+        first: usize,
+        tasks: &mut Vec<TaskView>,
+    ) {
+        let Some(job) = service.and_then(|service| service.job.as_ref()) else { return };
+        let mut told: BTreeSet<TaskId> = tasks[first..].iter().map(|t| t.status.id).collect();
+        for task in &job.ended.tasks {
+            if told.insert(task.status.id) {
+                let complete = task.status.state == TaskState::Complete;
+                let desired =
+                    if complete { DesiredState::Complete } else { DesiredState::Shutdown };
+                let status = task.status.clone();
+                tasks.push(self.task_view(id, service, Some(task.node), status, desired));
+            }
+        }
+    }
+
+    /// Ended slots of a job of which no record has more than the number: jobs of thousands have such.
+    fn untold_of(
+        &self,
+        id: ServiceId,
+        service: Option<&Service>,
+        first: usize,
+        tasks: &mut Vec<TaskView>,
+    ) {
+        let Some(service) = service else { return };
+        let (Some(job), Some(spec)) = (&service.job, service.active()) else { return };
+        let present = tasks[first..].iter().filter(|t| t.status.template == spec.template);
+        let over = present.filter(|t| t.state().is_over());
+        let told: BTreeSet<Slot> = over.map(TaskView::slot).collect();
+        let done = job.ended.done.slots().map(|slot| (slot, TaskState::Complete));
+        let failed = job.ended.failed.slots().map(|slot| (slot, TaskState::Failed));
+        for (slot, state) in done.chain(failed).filter(|(slot, _)| !told.contains(slot)) {
+            let complete = state == TaskState::Complete;
+            let desired = if complete { DesiredState::Complete } else { DesiredState::Shutdown };
+            let status = TaskStatus {
+                state,
+                message: "ended".to_owned(),
+                ..unknown_task(service, Place { service: id, slot })
+            };
+            let node = if let Slot::Node(node) = slot { Some(node) } else { None };
+            tasks.push(self.task_view(id, Some(service), node, status, desired));
+        }
+    }
+
     fn pending_of(&self, id: ServiceId, service: Option<&Service>, tasks: &mut Vec<TaskView>) {
         let Some(service) = service else { return };
-        let slots = match service.active() {
-            Some(spec) if spec.mode == Mode::Replicated => 1..=spec.replicas,
+        let slots: Vec<u32> = match (service.active(), &service.job) {
+            (Some(spec), None) if spec.mode == Mode::Replicated => (1..=spec.replicas).collect(),
+            (Some(_), Some(job)) => job.due.iter().copied().collect(),
             // A shadowed service shows one line that says why it does not run.
-            None => 1..=1,
-            Some(_) => return,
+            (None, _) => vec![1],
+            (Some(_), None) => return,
         };
+        let desired =
+            if service.job.is_some() { DesiredState::Complete } else { DesiredState::Running };
         let mut reasons = None;
         for index in slots {
             let place = Place { service: id, slot: Slot::Index(index) };
@@ -167,21 +253,9 @@ impl Node {
                 continue;
             }
             let reasons = reasons.get_or_insert_with(|| self.pending_reasons(service));
-            let status = TaskStatus {
-                id: pending_id(place),
-                slot: place.slot,
-                template: service.active().map(|s| s.template).unwrap_or_default(),
-                created: service.updated(),
-                state: TaskState::Pending,
-                since: service.updated(),
-                message: "waiting for a node".to_owned(),
-                error: reasons.get(&index).cloned(),
-                container: None,
-                pid: None,
-                exit_code: None,
-                ports: Vec::new(),
-            };
-            tasks.push(self.task_view(id, Some(service), None, status, DesiredState::Running));
+            let status =
+                TaskStatus { error: reasons.get(&index).cloned(), ..unknown_task(service, place) };
+            tasks.push(self.task_view(id, Some(service), None, status, desired));
         }
     }
 
@@ -194,7 +268,9 @@ impl Node {
         desired: DesiredState,
     ) -> TaskView {
         let template = service.and_then(Service::active).map(|s| s.template);
+        let job = service.and_then(|service| service.job.as_ref());
         TaskView {
+            iteration: job.map(|job| job.iteration_of(status.template)),
             service: id,
             service_name: service.map(|s| s.name().to_owned()).unwrap_or_default(),
             node,
@@ -204,6 +280,11 @@ impl Node {
             status,
             desired,
         }
+    }
+
+    /// Slots that failed on this node and are left to others for a while.
+    pub fn kept_away(&self) -> BTreeSet<Place> {
+        self.takeovers.kept_away(self.timers.last_handled)
     }
 
     pub fn members(&self) -> Vec<MemberView> {
@@ -275,14 +356,47 @@ impl Node {
     }
 }
 
-/// Nothing is told of a slot that is not wanted any more, as in Swarm.
-fn is_scaled_away(service: Option<&Service>, slot: Slot) -> bool {
-    let spec = service.and_then(Service::active).filter(|spec| spec.mode == Mode::Replicated);
-    matches!((spec, slot), (Some(spec), Slot::Index(index)) if index > spec.replicas)
+/// What a task that its node claims is wanted to become.
+fn desired_of(service: &Service, claim: &Claim) -> DesiredState {
+    let Some(spec) = service.active() else { return DesiredState::Shutdown };
+    let complete = claim.phase == Phase::Complete;
+    if let Some(job) = &service.job {
+        let present = claim.task.template == spec.template;
+        let ended_well = complete && claim.task.state == TaskState::Complete;
+        let wanted = present && (ended_well || !complete && job.wants(claim.slot));
+        return if wanted { DesiredState::Complete } else { DesiredState::Shutdown };
+    }
+    let wanted = is_wanted(spec, claim.slot) && !complete;
+    if wanted { DesiredState::Running } else { DesiredState::Shutdown }
 }
 
-/// A pending slot has no task yet; clients want an id that stays the same while it waits.
-fn pending_id(place: Place) -> TaskId {
-    let text = format!("pending {} {}", place.service, place.slot);
-    TaskId(Digest::of_bytes(text.as_bytes()).0)
+/// Nothing is told of a slot that is not wanted any more, as in Swarm.
+fn is_scaled_away(service: Option<&Service>, slot: Slot) -> bool {
+    match (service.and_then(Service::active), slot) {
+        (Some(spec), Slot::Index(index)) if spec.mode == Mode::Replicated => index > spec.replicas,
+        (Some(spec), Slot::Index(index)) => index >= spec.replicas,
+        _ => false,
+    }
+}
+
+/// What can be said of a slot of which there is no task, or no word of it: that it waits.
+fn unknown_task(service: &Service, place: Place) -> TaskStatus {
+    let job = service.job.as_ref();
+    // Clients want an id that stays the same while it waits.
+    let execution = job.map_or(String::new(), |job| format!(" {}", job.iteration));
+    let text = format!("pending {} {}{execution}", place.service, place.slot);
+    TaskStatus {
+        id: TaskId(Digest::of_bytes(text.as_bytes()).0),
+        slot: place.slot,
+        template: service.active().map(|s| s.template).unwrap_or_default(),
+        created: service.updated(),
+        state: TaskState::Pending,
+        since: service.updated(),
+        message: "waiting for a node".to_owned(),
+        error: None,
+        container: None,
+        pid: None,
+        exit_code: None,
+        ports: Vec::new(),
+    }
 }

@@ -11,6 +11,7 @@ use membership::time::Now;
 use placement::Held as Holder;
 
 use crate::node::Node;
+use crate::services::Service;
 use crate::slot::{Place, Slot};
 use crate::spec::Mode;
 use crate::standing::Standing;
@@ -47,6 +48,11 @@ impl Node {
             let pull = placement::pull(&self.view.cluster, &wanted.request, &held, self.me);
             if let Some(pull) = pull {
                 let place = Place { service: id, slot: Slot::Index(pull.slot) };
+                let spec = self.view.services.get(id).and_then(Service::active);
+                if spec.is_none_or(|spec| !self.has_room(place, spec)) {
+                    // What is being stopped here still takes it up.
+                    return;
+                }
                 self.claim(place, Some(pull.from), now);
                 self.dirty.insert(id);
                 return;

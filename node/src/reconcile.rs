@@ -44,18 +44,25 @@ impl Node {
         match spec.mode {
             Mode::Replicated => self.reconcile_replicated(&service, &spec, now),
             Mode::Global => self.reconcile_global(&service, &spec, now),
+            Mode::ReplicatedJob | Mode::GlobalJob => self.reconcile_job(&service, &spec, now),
         }
         for place in self.local.places(id) {
             self.ensure_runs(place, &service, &spec, now);
         }
         self.refresh_files(&service, &spec, now);
-        self.steward(&service, &spec, now);
+        // What runs of a job is never replaced: a change is a new execution.
+        if !spec.mode.is_job() {
+            self.steward(&service, &spec, now);
+        }
     }
 
     fn release_all(&mut self, id: ServiceId, now: Now, why: &str) {
         let grace = self.grace(id);
         for place in self.local.places(id) {
             self.local.release(place, now, why, grace);
+        }
+        for place in self.local.kept_places(id) {
+            self.local.tidy_kept(place);
         }
     }
 
@@ -84,7 +91,13 @@ impl Node {
             return;
         }
         let Some(since) = self.view.minority_since else { return };
-        let at = since + self.settings.fence_after;
+        // A process that starts in the smaller part cannot know since when it has been one, and the larger part
+        // may be about to take over: it is given little more time than it takes to find the others.
+        let at = if self.view.had_majority {
+            since + self.settings.fence_after
+        } else {
+            since + Millis(self.settings.fence_after.0 / 2)
+        };
         if now.at < at {
             self.look_again(id, at);
             return;
@@ -106,10 +119,14 @@ impl Node {
 
     /// Drops what somebody else holds better: at once what does not serve yet, and what serves only
     /// when the better one serves too.
-    fn give_way(&mut self, id: ServiceId, spec: &ServiceSpec, now: Now) {
+    pub(crate) fn give_way(&mut self, id: ServiceId, spec: &ServiceSpec, now: Now) {
         for place in self.local.places(id) {
             let better = self.better_claim(place);
             let Some(held) = self.local.held.get_mut(&place) else { continue };
+            // The end of a job's slot is worth more than any attempt at it.
+            if spec.mode.is_job() && held.outcome.is_some() {
+                continue;
+            }
             let Some((node, claim)) = better else {
                 if held.is_ready() {
                     held.relieves = None;
@@ -194,6 +211,9 @@ impl Node {
             held.failures = 0;
         }
         if held.run.is_some() {
+            if self.readdress(place, service, spec, now) {
+                return;
+            }
             self.replace_outdated(place, service, spec, permitted, now);
             return;
         }
@@ -215,11 +235,14 @@ impl Node {
             return;
         }
         let minority = spec.partition != Partition::Available && !self.view.members.has_majority();
-        if self.settling.on() || minority {
-            held.not_before = now.at + LOOK_AGAIN;
+        let unknown = spec.mode.is_job() && !self.knows_what_ended(now);
+        if self.settling.on() || minority || unknown {
+            if let Some(held) = self.local.held.get_mut(&place) {
+                held.not_before = now.at + LOOK_AGAIN;
+            }
             return;
         }
-        if self.gives_up(place, spec, now) {
+        if self.gives_up(place, spec, now) || self.finds_no_room(place, spec, now) {
             return;
         }
         let restated =
@@ -230,6 +253,23 @@ impl Node {
         self.local.attempt(place, service, now, &mut self.rng, false);
     }
 
+    /// What was found after a restart, or is held since the spec asked for less, may be more than this node can
+    /// run: what does not run goes back to the others, what does goes on.
+    fn finds_no_room(&mut self, place: Place, spec: &ServiceSpec, now: Now) -> bool {
+        if self.has_room(place, spec) {
+            return false;
+        }
+        if self.will_have_room(place, spec) {
+            if let Some(held) = self.local.held.get_mut(&place) {
+                held.not_before = now.at + LOOK_AGAIN;
+            }
+            return true;
+        }
+        self.local.release(place, now, "this node has no room for it", spec.stop_grace);
+        self.dirty.insert(place.service);
+        true
+    }
+
     /// A slot that fails here again and again, or whose node is draining, goes back to the others if
     /// one of them could run it.
     fn gives_up(&mut self, place: Place, spec: &ServiceSpec, now: Now) -> bool {
@@ -238,7 +278,10 @@ impl Node {
         let draining = self.view.members.state(self.me) == Some(MemberState::Draining);
         let failures = held.failures;
         // Every `give_up_after` failures, so that a crash loop goes round rather than back and forth.
-        let failing = failures > 0 && failures.is_multiple_of(self.settings.give_up_after);
+        // Where the attempts of a job are counted, they are counted in one place.
+        let counted = spec.mode.is_job() && spec.restart.max_attempts > 0;
+        let failing =
+            failures > 0 && failures.is_multiple_of(self.settings.give_up_after) && !counted;
         if !failing && !draining {
             return false;
         }

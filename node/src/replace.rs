@@ -4,12 +4,49 @@
 use membership::time::Now;
 
 use crate::held::{Run, Stage};
+use crate::network::Trouble;
 use crate::node::Node;
 use crate::services::Service;
 use crate::slot::Place;
 use crate::spec::{Partition, ServiceSpec};
 
 impl Node {
+    /// A task whose address turned out to be another node's too is replaced: by one beside it, where its engine's
+    /// network stays and no port is in the way.
+    pub(crate) fn readdress(
+        &mut self,
+        place: Place,
+        service: &Service,
+        spec: &ServiceSpec,
+        now: Now,
+    ) -> bool {
+        let Some(held) = self.local.held.get(&place) else { return false };
+        let Some(run) = held.run.as_ref().filter(|_| held.next.is_none()) else { return false };
+        // The work of a job is not begun anew for it.
+        let Some(trouble) = self.trouble(&run.addresses).filter(|_| !spec.mode.is_job()) else {
+            return false;
+        };
+        if now.at < held.not_before {
+            return true;
+        }
+        let beside = spec.host_ports.iter().all(|port| port.published == 0);
+        if trouble == Trouble::Lost && beside && !run.is_ahead() {
+            self.local.attempt(place, service, now, &mut self.rng, true);
+            return true;
+        }
+        let Some(held) = self.local.held.get_mut(&place) else { return false };
+        let Some(run) = held.run.take() else { return false };
+        held.unready_since = now.at;
+        if !run.is_ahead() {
+            held.waits_for = Some(run.id());
+            held.last = Some(run.status.clone());
+        }
+        let why = "its address is used by another node too";
+        self.local.stop_run(place, run, now, why, spec.stop_grace);
+        self.dirty.insert(place.service);
+        true
+    }
+
     /// Rolling update of one slot: stop-first, or start-first beside the old task.
     pub(crate) fn replace_outdated(
         &mut self,

@@ -5,13 +5,15 @@
 //! carry this node's id, and never touches any other.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use membership::id::{ServiceId, TaskId};
+use membership::id::{NetworkId, ServiceId, TaskId};
 use membership::time::{Millis, Wall};
 use serde_json::Value;
 
 use crate::files::TaskFiles;
+use crate::network::engine::{EngineNetwork, FoundNetwork, TaskNetwork};
 use crate::registry_auth::RegistryAuth;
 use crate::slot::{Epoch, PortStatus, Slot, TemplateId};
 
@@ -21,6 +23,10 @@ pub struct ActionId(pub u64);
 
 /// Labels that every container of ours carries, beside Swarm's own.
 pub mod label {
+    use std::net::Ipv4Addr;
+
+    use membership::id::NetworkId;
+
     /// Which node started it: several nodes may share one engine (the demo does).
     pub const NODE: &str = "shoal.node.id";
     pub const CLUSTER: &str = "shoal.cluster.id";
@@ -28,12 +34,30 @@ pub mod label {
     pub const EPOCH: &str = "shoal.epoch";
     pub const TEMPLATE: &str = "shoal.template";
     pub const CREATED: &str = "shoal.created";
+    /// Its addresses on networks of the cluster.
+    pub const ADDRESSES: &str = "shoal.addresses";
+    /// On an engine's network: which network of the cluster it stands for.
+    pub const NETWORK: &str = "shoal.network.id";
     pub const SWARM_NODE_ID: &str = "com.docker.swarm.node.id";
     pub const SWARM_SERVICE_ID: &str = "com.docker.swarm.service.id";
     pub const SWARM_SERVICE_NAME: &str = "com.docker.swarm.service.name";
     pub const SWARM_TASK: &str = "com.docker.swarm.task";
     pub const SWARM_TASK_ID: &str = "com.docker.swarm.task.id";
     pub const SWARM_TASK_NAME: &str = "com.docker.swarm.task.name";
+
+    /// The value of [`ADDRESSES`]: `<network>=<address>`, with commas between.
+    pub fn of_addresses(addresses: impl Iterator<Item = (NetworkId, Ipv4Addr)>) -> String {
+        addresses.map(|(id, address)| format!("{id}={address}")).collect::<Vec<_>>().join(",")
+    }
+
+    /// Reads what [`of_addresses`] wrote; `None` for anything else.
+    pub fn addresses(text: &str) -> Option<Vec<(NetworkId, Ipv4Addr)>> {
+        let one = |part: &str| {
+            let (id, address) = part.split_once('=')?;
+            Some((id.parse().ok()?, address.parse().ok()?))
+        };
+        text.split(',').map(one).collect()
+    }
 }
 
 /// A container to create and start.
@@ -60,6 +84,10 @@ pub struct StartTask {
     pub ports: Vec<PortStatus>,
     /// Secrets and configs that the task gets as files.
     pub files: Arc<TaskFiles>,
+    /// Networks of the cluster, each with the task's address on it.
+    pub networks: Vec<TaskNetwork>,
+    /// Whom it asks for names, in this order, before those that the spec names; empty: as the engine has it.
+    pub name_servers: Vec<Ipv4Addr>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +108,9 @@ pub enum RuntimeAction {
     Refresh { task: TaskId, container: String, files: Arc<TaskFiles> },
     /// Everything that carries this node's id, in whatever state.
     List,
+    /// See that the engine has these networks and none of the cluster's others, but those that containers are
+    /// attached to; `None`: only look. Answered by [`ActionResult::Networks`].
+    Networks { wanted: Option<Vec<EngineNetwork>> },
 }
 
 /// What a container is doing.
@@ -125,6 +156,8 @@ pub struct Found {
     pub stopping: bool,
     pub pid: Option<u32>,
     pub ports: Vec<PortStatus>,
+    /// What it has on networks of the cluster.
+    pub addresses: Vec<(NetworkId, Ipv4Addr)>,
 }
 
 /// Why a start failed, as far as it changes what is done next.
@@ -159,6 +192,15 @@ pub enum ActionResult {
     },
     Listed(Vec<Found>),
     ListFailed {
+        message: String,
+    },
+    /// The networks of the cluster that the engine has now, and which could not be made or taken down, with the
+    /// reason.
+    Networks {
+        found: Vec<FoundNetwork>,
+        failed: Vec<String>,
+    },
+    NetworksFailed {
         message: String,
     },
 }

@@ -16,6 +16,9 @@ use membership::time::Wall;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::completions::Ended;
+use crate::jobs::Job;
+use crate::network::Chosen;
 use crate::registry_auth::RegistryAuth;
 use crate::rollout::Rollout;
 use crate::spec::{ServiceSpec, with_replicas};
@@ -36,6 +39,21 @@ pub(crate) struct ServiceBody {
     /// What belonged to `previous`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_registry_auth: Option<RegistryAuth>,
+    /// Virtual addresses and ports that were chosen for it.
+    #[serde(default, skip_serializing_if = "Chosen::is_empty")]
+    pub chosen: Chosen,
+    /// Of a job: which execution this spec is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobBody>,
+}
+
+/// Which execution of a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobBody {
+    /// Docker's `JobIteration`: 0, and one more with each change of the spec.
+    pub iteration: u64,
+    /// When it was asked for, by the clock of the node that was asked.
+    pub executed_ms: u64,
 }
 
 /// A stored body as it may be shown.
@@ -71,6 +89,8 @@ pub(crate) struct Service {
     pub task_template: Arc<Value>,
     pub spec: Result<ServiceSpec, String>,
     pub rollout: Option<Rollout>,
+    /// Of a job: how far it has come.
+    pub job: Option<Arc<Job>>,
     pub shadowed_by: Option<ServiceId>,
 }
 
@@ -86,6 +106,18 @@ impl Service {
     /// The spec, if this service is to run at all on this node's reading.
     pub(crate) fn active(&self) -> Option<&ServiceSpec> {
         if self.shadowed_by.is_some() { None } else { self.spec.as_ref().ok() }
+    }
+
+    /// Of a job: with what the records say has ended of its present execution.
+    fn with_job(mut self, registers: &Registers) -> Self {
+        let Ok(spec) = &mut self.spec else { return self };
+        if spec.mode.is_job() {
+            let body = self.body.job.unwrap_or_default();
+            spec.template = spec.template.of_iteration(body.iteration);
+            let ended = Ended::of(registers, self.id, spec.template);
+            self.job = Some(Arc::new(Job::new(spec, body, ended)));
+        }
+        self
     }
 
     pub(crate) fn updated(&self) -> Wall {
@@ -136,7 +168,7 @@ impl Services {
         let scale = registers.get(&scale_key);
         let rollout = registers.get(&Key { kind: Kind::Rollout, id: id.0 });
         if let Some(service) = read_service(id, record, body, scale, rollout) {
-            self.all.insert(id, service);
+            self.all.insert(id, service.with_job(registers));
         }
     }
 
@@ -188,6 +220,9 @@ fn read_service(
         None => body.spec.clone(),
     };
     let mut spec = ServiceSpec::parse(&body.spec).map_err(|e| e.to_string());
+    if let Ok(spec) = &mut spec {
+        body.chosen.fill(&mut spec.ingress_ports);
+    }
     if let (Ok(spec), Some(replicas)) = (&mut spec, replicas) {
         spec.replicas = replicas;
     }
@@ -205,6 +240,7 @@ fn read_service(
         shown: Arc::new(shown),
         spec,
         rollout,
+        job: None,
         shadowed_by: None,
         body: Arc::new(body),
     })
@@ -225,6 +261,8 @@ mod tests {
             previous: None,
             registry_auth: auth.and_then(|json| RegistryAuth::new(json.to_owned())),
             previous_registry_auth: None,
+            chosen: Chosen::default(),
+            job: None,
         }
     }
 

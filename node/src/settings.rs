@@ -55,6 +55,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// How long a task that others send work to is known to be about to stop before it is stopped: until everybody
+    /// has heard of it, and a moment for what is on its way.
+    pub(crate) fn drain(&self) -> Millis {
+        Millis(1_000 + self.stagger.0 / 2)
+    }
+
     /// A few hundred hosts with round trips below some 10 ms.
     pub fn lan() -> Self {
         Self {

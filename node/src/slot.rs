@@ -122,6 +122,17 @@ pub enum Protocol {
     Sctp,
 }
 
+impl Protocol {
+    /// As Docker's API spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
 /// A port of a container that is open on its host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PortStatus {

@@ -4,13 +4,20 @@
 //! This module reads the fields that placement, restarts and rollouts need, and refuses a spec that
 //! it cannot honour, naming the field.
 
+use std::net::IpAddr;
+
 use membership::member::Resources;
 use membership::time::Millis;
 use placement::Constraint;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::slot::{PortStatus, Protocol, TemplateId};
+use crate::completions::MAX_JOB_SLOTS;
+use crate::network::attach::{self, Attachment};
+use crate::network::balance;
+use crate::network::proxy_protocol::{self, ProxyProtocol};
+use crate::network::routes::{self, Route};
+use crate::slot::{PortStatus, TemplateId};
 
 /// The label that chooses what a partition may do to a service.
 pub const PARTITION_LABEL: &str = "shoal.partition";
@@ -22,7 +29,7 @@ pub const MAX_REPLICAS: u64 = 1_000_000;
 #[error("{0}")]
 pub struct SpecError(pub String);
 
-fn wrong(text: impl Into<String>) -> SpecError {
+pub(crate) fn wrong(text: impl Into<String>) -> SpecError {
     SpecError(text.into())
 }
 
@@ -30,6 +37,22 @@ fn wrong(text: impl Into<String>) -> SpecError {
 pub enum Mode {
     Replicated,
     Global,
+    /// So many numbered slots, from 0, run to their end once.
+    ReplicatedJob,
+    /// Runs to its end once on every node.
+    GlobalJob,
+}
+
+impl Mode {
+    /// Its tasks end, and are then done.
+    pub fn is_job(self) -> bool {
+        matches!(self, Self::ReplicatedJob | Self::GlobalJob)
+    }
+
+    /// Its slots are the nodes.
+    pub fn is_global(self) -> bool {
+        matches!(self, Self::Global | Self::GlobalJob)
+    }
 }
 
 /// What may happen to a service while the cluster is cut in parts.
@@ -88,7 +111,10 @@ pub struct UpdateConfig {
 pub struct ServiceSpec {
     pub name: String,
     pub mode: Mode,
+    /// Of a replicated job: how many slots are to be run to their end.
     pub replicas: u32,
+    /// Of a replicated job: how many slots may run at once.
+    pub max_concurrent: u32,
     pub partition: Partition,
     pub reservation: Resources,
     pub constraints: Vec<Constraint>,
@@ -99,6 +125,20 @@ pub struct ServiceSpec {
     /// (os, architecture), empty fields match everything.
     pub platforms: Vec<(String, String)>,
     pub host_ports: Vec<PortStatus>,
+    /// Open on every node; `published` is 0 in a spec that leaves it open and has not been created.
+    pub ingress_ports: Vec<PortStatus>,
+    /// HTTP requests that any node takes for it.
+    pub routes: Vec<Route>,
+    /// Networks of the whole cluster.
+    pub networks: Vec<Attachment>,
+    /// Its name stands for the addresses of its replicas instead of a virtual one.
+    pub dnsrr: bool,
+    /// New connections go to replicas on the client's host, as long as one is ready.
+    pub prefer_local: bool,
+    /// Connections to its published TCP ports begin with a header that says who asked.
+    pub proxy: Option<ProxyProtocol>,
+    /// Whom its containers ask for names of others.
+    pub resolvers: Vec<IpAddr>,
     pub restart: Restart,
     pub update: UpdateConfig,
     pub rollback: UpdateConfig,
@@ -126,17 +166,8 @@ struct RawUpdate {
     order: Option<String>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase", default)]
-struct RawPort {
-    protocol: Option<String>,
-    target_port: Option<u32>,
-    published_port: Option<u32>,
-    publish_mode: Option<String>,
-}
-
 /// Reads one part of a spec; `null` and absence give the default.
-fn part<T: for<'a> Deserialize<'a> + Default>(
+pub(crate) fn part<T: for<'a> Deserialize<'a> + Default>(
     value: Option<&Value>,
     field: &str,
 ) -> Result<T, SpecError> {
@@ -146,7 +177,7 @@ fn part<T: for<'a> Deserialize<'a> + Default>(
     }
 }
 
-fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
+pub(crate) fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, key| value.get(key)).filter(|value| !value.is_null())
 }
 
@@ -162,20 +193,32 @@ impl ServiceSpec {
         if at(&task, &["ContainerSpec"]).is_none() {
             return Err(wrong("TaskTemplate: missing container spec"));
         }
-        let (mode, replicas) = parse_mode(spec.get("Mode"))?;
+        let (mode, replicas, max_concurrent) = parse_mode(spec.get("Mode"))?;
+        if mode.is_job() && at(spec, &["UpdateConfig"]).is_some() {
+            return Err(wrong("Jobs may not have an update config"));
+        }
         let (constraints, spread, max_per_node, platforms) = parse_placement(&task)?;
+        let ports = attach::ports(spec)?;
         Ok(Self {
             name,
             mode,
             replicas,
+            max_concurrent,
             partition: parse_partition(spec)?,
             reservation: parse_reservation(&task)?,
             constraints,
             spread,
             max_per_node,
             platforms,
-            host_ports: parse_ports(spec)?,
-            restart: parse_restart(&task)?,
+            host_ports: ports.host,
+            ingress_ports: ports.ingress,
+            routes: routes::of_spec(spec, first_port(spec)).0,
+            networks: attach::attachments(spec)?,
+            dnsrr: attach::is_dnsrr(spec),
+            prefer_local: balance::prefers_local(spec)?,
+            proxy: proxy_protocol::asked(spec)?,
+            resolvers: attach::resolvers(&task)?,
+            restart: parse_restart(&task, mode)?,
             update: parse_update(spec.get("UpdateConfig"), "UpdateConfig")?,
             rollback: parse_update(spec.get("RollbackConfig"), "RollbackConfig")?,
             stop_grace: at(&task, &["ContainerSpec", "StopGracePeriod"])
@@ -184,6 +227,17 @@ impl ServiceSpec {
             template: template_id(spec),
         })
     }
+
+    /// Every node passes something on to its replicas: they need an address that all can reach.
+    pub(crate) fn is_reached_by_all(&self) -> bool {
+        !self.ingress_ports.is_empty() || !self.routes.is_empty()
+    }
+}
+
+/// The first port in the containers that the spec publishes.
+fn first_port(spec: &Value) -> Option<u16> {
+    let port = at(spec, &["EndpointSpec", "Ports"])?.get(0)?.get("TargetPort")?.as_u64()?;
+    u16::try_from(port).ok()
 }
 
 /// Docker's rule: letters, digits, `-`, `_` and `.`, starting and ending with a letter or a digit, at
@@ -205,26 +259,38 @@ fn check_name(name: &str) -> Result<(), SpecError> {
     Ok(())
 }
 
-fn parse_mode(mode: Option<&Value>) -> Result<(Mode, u32), SpecError> {
-    let Some(mode) = mode.filter(|m| !m.is_null()) else { return Ok((Mode::Replicated, 1)) };
+/// The mode, how many slots it has, and how many of those may run at once.
+fn parse_mode(mode: Option<&Value>) -> Result<(Mode, u32, u32), SpecError> {
+    let Some(mode) = mode.filter(|m| !m.is_null()) else { return Ok((Mode::Replicated, 1, 1)) };
     let present = |key| mode.get(key).filter(|v: &&Value| !v.is_null());
     if present("Global").is_some() {
-        return Ok((Mode::Global, 0));
+        return Ok((Mode::Global, 0, 0));
     }
-    if present("ReplicatedJob").is_some() || present("GlobalJob").is_some() {
-        return Err(wrong(
-            "Mode: jobs are not supported yet: create a replicated service with restart condition on-failure, whose tasks stay complete once they exit with 0",
-        ));
+    if present("GlobalJob").is_some() {
+        return Ok((Mode::GlobalJob, 0, 0));
     }
-    let replicas = match present("Replicated").and_then(|r| r.get("Replicas")) {
-        None | Some(Value::Null) => 1,
-        Some(value) => value.as_u64().filter(|n| *n <= MAX_REPLICAS).ok_or_else(|| {
-            wrong(format!(
-                "Mode.Replicated.Replicas: expected a number from 0 to {MAX_REPLICAS}, got {value}"
-            ))
-        })?,
-    };
-    Ok((Mode::Replicated, u32::try_from(replicas).unwrap_or(u32::MAX)))
+    if let Some(job) = present("ReplicatedJob") {
+        let count = |name, default| amount(job, "ReplicatedJob", name, default, MAX_JOB_SLOTS);
+        let most = count("MaxConcurrent", 1)?;
+        return Ok((Mode::ReplicatedJob, count("TotalCompletions", most)?, most));
+    }
+    let replicated = present("Replicated").unwrap_or(&Value::Null);
+    let replicas = amount(replicated, "Replicated", "Replicas", 1, MAX_REPLICAS)?;
+    Ok((Mode::Replicated, replicas, replicas))
+}
+
+fn amount(
+    mode: &Value,
+    name: &str,
+    field: &str,
+    default: u32,
+    most: u64,
+) -> Result<u32, SpecError> {
+    let Some(value) = mode.get(field).filter(|value| !value.is_null()) else { return Ok(default) };
+    let amount = value.as_u64().filter(|n| *n <= most).and_then(|n| u32::try_from(n).ok());
+    amount.ok_or_else(|| {
+        wrong(format!("Mode.{name}.{field}: expected a number from 0 to {most}, got {value}"))
+    })
 }
 
 fn parse_partition(spec: &Value) -> Result<Partition, SpecError> {
@@ -278,46 +344,11 @@ fn parse_placement(task: &Value) -> Result<Placement, SpecError> {
     Ok((constraints, spread, max, platforms))
 }
 
-fn parse_ports(spec: &Value) -> Result<Vec<PortStatus>, SpecError> {
-    let mut ports = Vec::new();
-    let listed = at(spec, &["EndpointSpec", "Ports"]).and_then(Value::as_array);
-    for port in listed.into_iter().flatten() {
-        let raw: RawPort = part(Some(port), "EndpointSpec.Ports")?;
-        if raw.publish_mode.as_deref() != Some("host") {
-            return Err(wrong(
-                "EndpointSpec.Ports: publish mode ingress is not supported yet: publish with mode=host, which opens the port on each host that runs a replica",
-            ));
-        }
-        let number = |n: Option<u32>, what: &str| {
-            u16::try_from(n.unwrap_or(0))
-                .map_err(|_| wrong(format!("EndpointSpec.Ports: {what} is above 65535")))
-        };
-        let target = number(raw.target_port, "TargetPort")?;
-        if target == 0 {
-            return Err(wrong("EndpointSpec.Ports: TargetPort is missing"));
-        }
-        let protocol = match raw.protocol.as_deref() {
-            None | Some("" | "tcp") => Protocol::Tcp,
-            Some("udp") => Protocol::Udp,
-            Some("sctp") => Protocol::Sctp,
-            Some(other) => {
-                return Err(wrong(format!(
-                    "EndpointSpec.Ports: protocol '{other}' is not one of tcp, udp, sctp"
-                )));
-            }
-        };
-        ports.push(PortStatus {
-            protocol,
-            target,
-            published: number(raw.published_port, "PublishedPort")?,
-        });
-    }
-    Ok(ports)
-}
-
-fn parse_restart(task: &Value) -> Result<Restart, SpecError> {
+fn parse_restart(task: &Value, mode: Mode) -> Result<Restart, SpecError> {
     let raw: RawRestart = part(at(task, &["RestartPolicy"]), "RestartPolicy")?;
     let condition = match raw.condition.as_deref() {
+        // What has done its work is not started again.
+        None | Some("" | "any") if mode.is_job() => RestartCondition::OnFailure,
         None | Some("" | "any") => RestartCondition::Any,
         Some("on-failure") => RestartCondition::OnFailure,
         Some("none") => RestartCondition::Never,
@@ -382,6 +413,10 @@ pub fn template_id(spec: &Value) -> TemplateId {
     let mut text = String::new();
     canonical(&template, &mut text);
     canonical(&ports, &mut text);
+    if routes::are_wanted(spec) {
+        // Its tasks get an address that they have not had without.
+        text.push_str("routes");
+    }
     TemplateId(membership::record::Digest::of_bytes(text.as_bytes()).0 as u64)
 }
 
@@ -428,17 +463,19 @@ fn means_nothing(value: &Value) -> bool {
 pub fn with_replicas(spec: &Value, replicas: u32) -> Value {
     let mut spec = spec.clone();
     let Some(map) = spec.as_object_mut() else { return spec };
+    let others = ["Global", "GlobalJob", "ReplicatedJob"];
+    let other = |mode: &Value| others.iter().any(|n| mode.get(n).is_some_and(|v| !v.is_null()));
+    if map.get("Mode").is_some_and(other) {
+        return spec;
+    }
     let mode = map.entry("Mode").or_insert_with(|| Value::Object(Map::new()));
     if !mode.is_object() {
         *mode = Value::Object(Map::new());
     }
-    if mode.get("Global").is_none_or(Value::is_null) {
-        let mut inner =
-            mode.get("Replicated").and_then(Value::as_object).cloned().unwrap_or_default();
-        inner.insert("Replicas".to_owned(), Value::from(replicas));
-        if let Some(mode) = mode.as_object_mut() {
-            mode.insert("Replicated".to_owned(), Value::Object(inner));
-        }
+    let mut inner = mode.get("Replicated").and_then(Value::as_object).cloned().unwrap_or_default();
+    inner.insert("Replicas".to_owned(), Value::from(replicas));
+    if let Some(mode) = mode.as_object_mut() {
+        mode.insert("Replicated".to_owned(), Value::Object(inner));
     }
     spec
 }

@@ -28,6 +28,8 @@ pub(crate) struct Wanted {
     pub request: Request,
     pub mode: Mode,
     pub replicas: u32,
+    /// Of a replicated job: the slots that are due.
+    pub due: Arc<BTreeSet<u32>>,
     pub template: TemplateId,
     /// A rollout is under way.
     pub rolling: bool,
@@ -40,6 +42,7 @@ impl Wanted {
             request: crate::hosts::request(service.id, spec),
             mode: spec.mode,
             replicas: spec.replicas,
+            due: service.job.as_ref().map(|job| Arc::clone(&job.due)).unwrap_or_default(),
             template: spec.template,
             rolling: service.rollout.as_ref().is_some_and(crate::rollout::Rollout::is_running),
         })
@@ -47,21 +50,38 @@ impl Wanted {
 
     /// The number under which a wanted slot races; `None` for one that is not wanted.
     fn index(&self, slot: Slot) -> Option<u32> {
-        wanted_index(self.mode, self.replicas, slot)
+        match (self.mode, slot) {
+            (Mode::Replicated, Slot::Index(index)) => {
+                (1..=self.replicas).contains(&index).then_some(index)
+            }
+            (Mode::ReplicatedJob, Slot::Index(index)) => self.due.contains(&index).then_some(index),
+            (Mode::Global | Mode::GlobalJob, Slot::Node(_)) => Some(0),
+            _ => None,
+        }
+    }
+
+    /// The numbered slots that are wanted.
+    fn numbered(&self) -> Vec<u32> {
+        match self.mode {
+            Mode::Replicated => (1..=self.replicas).collect(),
+            Mode::ReplicatedJob => self.due.iter().copied().collect(),
+            Mode::Global | Mode::GlobalJob => Vec::new(),
+        }
+    }
+
+    /// The claim takes room on its host. What has ended of a job takes none any more.
+    fn weighs(&self, claim: &Claim) -> bool {
+        !(self.mode.is_job() && claim.phase == Phase::Complete)
     }
 }
 
-fn wanted_index(mode: Mode, replicas: u32, slot: Slot) -> Option<u32> {
-    match (mode, slot) {
-        (Mode::Replicated, Slot::Index(index)) => (1..=replicas).contains(&index).then_some(index),
-        (Mode::Global, Slot::Node(_)) => Some(0),
-        _ => None,
-    }
-}
-
-/// Whether the spec wants this slot to run.
+/// Whether the spec of a service that runs for ever wants this slot to run.
 pub(crate) fn is_wanted(spec: &ServiceSpec, slot: Slot) -> bool {
-    wanted_index(spec.mode, spec.replicas, slot).is_some()
+    match (spec.mode, slot) {
+        (Mode::Replicated, Slot::Index(index)) => (1..=spec.replicas).contains(&index),
+        (Mode::Global, Slot::Node(_)) => true,
+        _ => false,
+    }
 }
 
 /// The claims on one slot that count.
@@ -106,12 +126,12 @@ pub(crate) struct Standing {
 impl Standing {
     /// Without a single claim.
     pub(crate) fn new(wanted: Wanted, at: Instant) -> Self {
-        let slots = if wanted.mode == Mode::Replicated { wanted.replicas } else { 0 };
+        let slots = wanted.numbered();
         Self {
             wanted,
             seats: BTreeMap::new(),
-            open: (1..=slots).map(|index| (index, None)).collect(),
-            needy_since: (1..=slots).map(|index| (index, at)).collect(),
+            open: slots.iter().map(|index| (*index, None)).collect(),
+            needy_since: slots.iter().map(|index| (*index, at)).collect(),
             contested: BTreeSet::new(),
             outdated: BTreeSet::new(),
             roster: Roster::default(),
@@ -145,10 +165,11 @@ impl Standing {
             .collect();
         let mut seat =
             Seat { live: live.iter().map(|(node, _)| *node).collect(), ..Seat::default() };
-        for gone in old.loaded.iter().filter(|node| !seat.live.contains(node)) {
+        let heavy = live.iter().filter(|(_, claim)| self.wanted.weighs(claim));
+        seat.loaded = heavy.map(|(node, _)| *node).collect();
+        for gone in old.loaded.iter().filter(|node| !seat.loaded.contains(node)) {
             cluster.remove_load(*gone, &self.wanted.request);
         }
-        seat.loaded = seat.live.clone();
         seat.loaded.retain(|node| {
             old.loaded.contains(node) || cluster.add_load(*node, &self.wanted.request)
         });
@@ -160,7 +181,7 @@ impl Standing {
         note(&mut self.contested, slot, seat.live.len() > 1);
         let outdated = best.is_some_and(|(_, c)| c.task.template != self.wanted.template);
         note(&mut self.outdated, slot, outdated);
-        if let (Slot::Index(index), Mode::Replicated) = (slot, self.wanted.mode) {
+        if let (Slot::Index(index), false) = (slot, self.wanted.mode.is_global()) {
             // A holder whose profile has not come yet: nothing can be counted there.
             let held = self.settle_need(index, best, &seat.live, cluster, at);
             seat.counted = held.filter(|held| cluster.host(held.node).is_some());
@@ -181,7 +202,7 @@ impl Standing {
         at: Instant,
     ) -> Option<Held> {
         self.open.remove(&index);
-        if !(1..=self.wanted.replicas).contains(&index) {
+        if self.wanted.index(Slot::Index(index)).is_none() {
             self.needy_since.remove(&index);
             return None;
         }
@@ -190,7 +211,10 @@ impl Standing {
             self.needy_since.entry(index).or_insert(at);
             return None;
         };
-        if misplaced(cluster, &self.wanted.request, node).is_none() {
+        // What runs of a job is not begun again beside itself: its node stops it first and lets go.
+        let stays =
+            self.wanted.mode.is_job() || misplaced(cluster, &self.wanted.request, node).is_none();
+        if stays {
             self.needy_since.remove(&index);
             return Some(Held { node, settled: serves(claim) });
         }
@@ -285,7 +309,7 @@ impl Standing {
 
     /// It may concern nodes that hold none of its slots.
     pub(crate) fn is_restless(&self) -> bool {
-        self.wanted.mode == Mode::Global
+        self.wanted.mode.is_global()
             || self.wanted.rolling
             || !self.open.is_empty()
             || !self.outdated.is_empty()

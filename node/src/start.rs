@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use membership::id::{ClusterId, NodeId, TaskId};
+use membership::id::{ClusterId, NetworkId, NodeId, TaskId};
 use membership::time::Wall;
 use serde_json::Value;
 
 use crate::expand;
 use crate::files::{TaskFile, TaskFiles};
+use crate::network::Given;
 use crate::runtime::{StartTask, label};
 use crate::services::Service;
 use crate::slot::{Epoch, Place, PortStatus, TemplateId};
@@ -31,6 +32,12 @@ pub(crate) struct Recipe {
     pub template: TemplateId,
     pub template_json: Arc<Value>,
     pub ports: Vec<PortStatus>,
+    /// Networks of the cluster.
+    pub networks: Vec<NetworkId>,
+    /// It has ports that are open on every node.
+    pub published: bool,
+    /// Others may send it work: they are told before it is stopped.
+    pub drains: bool,
 }
 
 impl Recipe {
@@ -40,6 +47,9 @@ impl Recipe {
             template: spec.template,
             template_json: Arc::clone(&service.task_template),
             ports: spec.host_ports.clone(),
+            networks: spec.networks.iter().map(|attachment| attachment.network).collect(),
+            published: spec.is_reached_by_all(),
+            drains: !spec.mode.is_job(),
         })
     }
 }
@@ -86,12 +96,15 @@ pub(crate) fn start_task(
     created: Wall,
     recipe: &Recipe,
     files: Vec<TaskFile>,
+    given: Given,
 ) -> Result<StartTask, TemplateError> {
     let service_name = service.name().to_owned();
     let filled = filled_template(starter, service, place, task, &recipe.template_json)?;
     let Filled { template, name, files: seen } = filled;
     Ok(StartTask {
-        labels: labels(starter, service, place, epoch, task, created, recipe, &template, &name),
+        labels: labels(
+            starter, service, place, epoch, task, created, recipe, &template, &name, &given,
+        ),
         task,
         service: place.service,
         service_name,
@@ -104,6 +117,8 @@ pub(crate) fn start_task(
         registry_auth: service.body.registry_auth.clone(),
         ports: recipe.ports.clone(),
         files: Arc::new(TaskFiles { files, ..seen }),
+        networks: given.networks,
+        name_servers: given.name_servers,
     })
 }
 
@@ -121,6 +136,7 @@ fn labels(
     recipe: &Recipe,
     template: &Value,
     name: &str,
+    given: &Given,
 ) -> BTreeMap<String, String> {
     let own =
         template.get("ContainerSpec").and_then(|c| c.get("Labels")).and_then(Value::as_object);
@@ -147,5 +163,10 @@ fn labels(
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );
+    labels.remove(label::ADDRESSES);
+    if !given.networks.is_empty() {
+        let addresses = given.networks.iter().map(|on| (on.network.id, on.address));
+        labels.insert(label::ADDRESSES.to_owned(), label::of_addresses(addresses));
+    }
     labels
 }

@@ -4,8 +4,7 @@
 //! at once, rank k after k staggers without a better candidate's claim. A slot that this node has given
 //! up keeps it at the end of its line for a while, so that a place where it can run comes first.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use membership::time::{Instant, Millis};
 
@@ -62,6 +61,11 @@ impl Takeovers {
     /// How often in a row the slot had failed here when it was given up, while that is remembered.
     pub(crate) fn failures_before(&self, place: Place, at: Instant) -> Option<u32> {
         self.given_up.get(&place).filter(|g| g.until > at).map(|g| g.failures)
+    }
+
+    /// The slots for which that is remembered.
+    pub(crate) fn kept_away(&self, at: Instant) -> BTreeSet<Place> {
+        self.given_up.iter().filter(|(_, g)| g.until > at).map(|(place, _)| *place).collect()
     }
 
     /// Whether slots that failed here may become this node's again by time alone.

@@ -4,12 +4,13 @@
 //! at once, the next ones after a stagger each without a better one's claim. Why a slot waits is worked out
 //! when somebody asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use membership::id::NodeId;
 use membership::time::{Instant, Now};
 use placement::plan_orphans;
 
+use crate::held::Held;
 use crate::node::Node;
 use crate::reconcile::LOOK_AGAIN;
 use crate::services::Service;
@@ -27,13 +28,20 @@ impl Node {
         if open.is_empty() {
             return;
         }
-        if self.may_take_over(service, spec, now.at).is_err() {
+        let unknown = spec.mode.is_job() && !self.knows_what_ended(now);
+        if unknown || self.may_take_over(service, spec, now.at).is_err() {
             self.look_again(id, now.at + LOOK_AGAIN);
             return;
         }
         let mine = self.view.share(id, self.me);
+        let mut ended = Vec::new();
         for slot in open {
             let place = Place { service: id, slot: Slot::Index(slot.index) };
+            if let Some(end) = spec.mode.is_job().then(|| self.witnessed_end(place, spec)).flatten()
+            {
+                ended.push(end);
+                continue;
+            }
             // What it has claimed and the view has not heard of yet.
             if self.local.held.contains_key(&place) {
                 continue;
@@ -52,6 +60,12 @@ impl Node {
                 continue;
             }
             self.claim(place, slot.relieves, now);
+            if spec.mode.is_job() {
+                self.let_claim_settle(place, now);
+            }
+        }
+        if !ended.is_empty() {
+            self.record_ends(service, spec, ended, now);
         }
     }
 
@@ -66,14 +80,28 @@ impl Node {
     ) -> Instant {
         let given_up = self.takeovers.failures_before(place, at).is_some();
         let rank = if given_up { rank + candidates } else { rank };
-        self.view.opens_at(place, spec, slot, self.settings.fence_wait, at)
-            + self.settings.stagger * rank as u64
+        let opens = self.view.opens_at(place, spec, slot, self.settings.fence_wait, at);
+        let known = self.doubt.over.filter(|_| spec.mode.is_job()).unwrap_or_default();
+        opens.max(known) + self.settings.stagger * rank as u64
     }
 
-    /// This node's own last word, on its exact load: what it claimed a moment ago is in it, whatever the
-    /// view has heard.
+    /// This node's own last word, on its exact load beside this place: what it claimed a moment ago is in it,
+    /// whatever the view has heard, and so is what is still being stopped.
     pub(crate) fn has_room(&self, place: Place, spec: &ServiceSpec) -> bool {
-        let (reserved, each, capacity) = (self.reserved(), spec.reservation, self.profile.capacity);
+        let leaving = self.local.leaving.values().map(|leaving| leaving.place);
+        let others = self.occupied().chain(leaving);
+        self.fits_beside(others.filter(|other| *other != place).collect(), place, spec)
+    }
+
+    /// The same, once what is being stopped is gone.
+    pub(crate) fn will_have_room(&self, place: Place, spec: &ServiceSpec) -> bool {
+        let others = self.occupied().filter(|other| *other != place);
+        self.fits_beside(others.collect(), place, spec)
+    }
+
+    fn fits_beside(&self, others: BTreeSet<Place>, place: Place, spec: &ServiceSpec) -> bool {
+        let reserved = self.reserved_by(others.iter().copied());
+        let (each, capacity) = (spec.reservation, self.profile.capacity);
         let fits = |capacity: u64, reserved: u64, each: u64| {
             capacity == 0 || each == 0 || reserved.saturating_add(each) <= capacity
         };
@@ -83,17 +111,30 @@ impl Node {
         };
         let wanted = ports(spec);
         let port_taken = !wanted.is_empty()
-            && self.local.held.keys().filter(|other| **other != place).any(|other| {
+            && others.iter().any(|other| {
                 let service = self.view.services.get(other.service);
                 let taken = service.and_then(Service::active).map(ports).unwrap_or_default();
                 taken.iter().any(|port| wanted.contains(port))
             });
         let most = usize::try_from(spec.max_per_node).unwrap_or(usize::MAX);
-        let crowded = most > 0 && self.local.places(place.service).len() >= most;
+        let same = others.iter().filter(|other| other.service == place.service).count();
+        let crowded = most > 0 && same >= most;
         fits(capacity.cpu_milli, reserved.cpu_milli, each.cpu_milli)
             && fits(capacity.memory_bytes, reserved.memory_bytes, each.memory_bytes)
             && !port_taken
             && !crowded
+    }
+
+    /// The slots held here that take room: those that ended, of jobs, take none.
+    pub(crate) fn occupied(&self) -> impl Iterator<Item = Place> + '_ {
+        let is_job = |id| self.view.services.get(id).is_some_and(|service| service.job.is_some());
+        let ended =
+            move |place: &Place, held: &Held| held.outcome.is_some() && is_job(place.service);
+        self.local
+            .held
+            .iter()
+            .filter(move |(place, held)| !ended(place, held))
+            .map(|(place, _)| *place)
     }
 
     pub(crate) fn reliefs_under_way(&self) -> usize {
@@ -101,7 +142,8 @@ impl Node {
     }
 
     pub(crate) fn claim(&mut self, place: Place, relieves: Option<NodeId>, now: Now) {
-        let drawn = self.clock.tick(now.wall).index();
+        let wall = self.wall(now);
+        let drawn = self.clock.tick(wall).index();
         let epoch = Epoch(drawn.max(self.view.claims.highest(place).0 + 1));
         self.local.hold(place, epoch, now.at, relieves);
         if let Some(failures) = self.takeovers.failures_before(place, now.at)
@@ -162,7 +204,10 @@ impl Node {
         if open.is_empty() {
             return BTreeMap::new();
         }
-        if let Err(why) = self.may_take_over(service, spec, self.timers.last_handled) {
+        let doubt = "asking the other nodes what of this job has ended";
+        let known = !spec.mode.is_job() || !self.doubts_what_ended(self.timers.last_handled);
+        let may = self.may_take_over(service, spec, self.timers.last_handled);
+        if let Err(why) = may.and_then(|()| known.then_some(()).ok_or_else(|| doubt.to_owned())) {
             return open.into_iter().map(|index| (index, why.clone())).collect();
         }
         let all: Vec<u32> = standing.open().map(|o| o.index).collect();

@@ -8,17 +8,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use membership::detector::Jury;
-use membership::id::{CellId, Incarnation, NodeId, ServiceId};
-use membership::record::Record;
+use membership::id::{CellId, Incarnation, NetworkId, NodeId, ServiceId};
+use membership::record::{Key, Record};
 use membership::registers::Registers;
 use membership::time::{Instant, Millis, Now};
 use placement::{Cluster, Host};
 
 use crate::assets::Assets;
 use crate::claims::ClaimTable;
+use crate::completions::Completions;
 use crate::facts::Facts;
 use crate::hosts::host;
 use crate::members::Members;
+use crate::network::{Attached, Block, Endpoint, Networks};
 use crate::plans::Kept;
 use crate::services::Services;
 use crate::settings::Settings;
@@ -34,6 +36,16 @@ pub(crate) struct View {
     pub(crate) registers: Registers,
     pub(crate) services: Services,
     pub(crate) assets: Assets,
+    pub(crate) networks: Networks,
+    /// What services and networks have to do with each other; brought up to date when it is asked for.
+    pub(crate) attached: Attached,
+    pub(crate) attached_changed: bool,
+    /// Which blocks of addresses members have, as they tell.
+    pub(crate) blocks: BTreeMap<NetworkId, BTreeMap<NodeId, Vec<Block>>>,
+    /// The addresses of members' tasks, as they tell.
+    pub(crate) endpoints: BTreeMap<(ServiceId, NodeId, u16), Vec<Endpoint>>,
+    /// Something about networks changed since somebody looked.
+    pub(crate) network_news: bool,
     pub(crate) members: Members,
     /// What everybody reports about the others, and the verdicts.
     pub(crate) jury: Jury,
@@ -62,6 +74,8 @@ pub(crate) struct View {
     pub(crate) members_turned: Instant,
     /// Since when less than a majority of the members could be reached.
     pub(crate) minority_since: Option<Instant>,
+    /// More than half of the members were there at some time in the life of this process.
+    pub(crate) had_majority: bool,
     /// Delay between two ranks: [`crate::Settings::stagger`].
     pub(crate) stagger: Millis,
     /// Members came, went, moved, or raised their incarnation.
@@ -114,6 +128,12 @@ impl View {
         Self {
             whose,
             assets: Assets::read(&registers),
+            networks: Networks::read(&registers),
+            attached: Attached::default(),
+            attached_changed: true,
+            blocks: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            network_news: true,
             registers,
             services,
             members,
@@ -132,6 +152,7 @@ impl View {
             version: 0,
             members_turned: Instant::default(),
             minority_since: None,
+            had_majority: false,
             stagger,
             members_moved: true,
             members_dirty: true,
@@ -146,14 +167,33 @@ impl View {
 
     /// Something changed about a member that placement asks: its profile, settings, state or address.
     pub(crate) fn host_changed(&mut self, id: NodeId) {
+        self.network_news = true;
         self.moved_hosts.insert(id);
     }
 
     /// A service's registers changed. Answers the services that are to be looked at with it.
     pub(crate) fn service_changed(&mut self, id: ServiceId) {
+        let on_networks = |services: &Services| {
+            let spec = services.get(id).and_then(|service| service.spec.as_ref().ok());
+            spec.is_some_and(|spec| !spec.networks.is_empty() || spec.is_reached_by_all())
+        };
+        let before = on_networks(&self.services);
         let changed = self.services.refresh(id, &self.registers);
+        // A name that falls to another service changes who runs at all.
+        self.attached_changed |= before || on_networks(&self.services) || changed.len() > 1;
         self.news.extend(changed.iter().copied());
         self.changed_services.extend(changed);
+    }
+
+    /// What a node has written of the ends of a job changed.
+    pub(crate) fn completions_changed(&mut self, key: &Key) {
+        let body = self.registers.get(key).and_then(Completions::read);
+        let jobs = || self.services.iter().filter(|s| s.job.is_some()).map(|s| s.id).collect();
+        // A tombstone does not say of which service.
+        let about: Vec<ServiceId> = body.map_or_else(jobs, |body| vec![body.service]);
+        for id in about {
+            self.service_changed(id);
+        }
     }
 
     /// Something is to be said about a service.
@@ -277,7 +317,7 @@ mod tests {
     use membership::fact::FactKey;
     use membership::id::TaskId;
     use membership::member::{EngineState, Health, Profile, Resources};
-    use membership::record::{Digest, Key, Kind};
+    use membership::record::{Digest, Kind};
     use membership::time::Wall;
     use proptest::prelude::*;
     use serde_json::json;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::assets::AssetKind;
 use crate::files::Content;
-use crate::slot::{Slot, TaskState, TaskStatus};
+use crate::slot::{PortStatus, Slot, TaskState, TaskStatus};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceView {
@@ -28,9 +28,22 @@ pub struct ServiceView {
     pub update_status: Option<UpdateStatus>,
     pub running: u64,
     pub desired: u64,
+    /// Of a job: slots of its present execution that ran to their end. Else: slots whose work is done.
     pub completed: u64,
+    pub job: Option<JobView>,
     /// Set when another service of this name, created earlier, keeps this one from running.
     pub shadowed_by: Option<ServiceId>,
+    /// Ports that are open on every node, with what was chosen where the spec leaves it open.
+    pub published: Vec<PortStatus>,
+}
+
+/// Which execution of a job a service is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobView {
+    /// 0, and one more with each execution.
+    pub iteration: u64,
+    /// When this one was asked for.
+    pub executed: Wall,
 }
 
 /// How far a rolling update has come, in Docker's words.
@@ -75,6 +88,8 @@ pub struct TaskView {
     pub desired: DesiredState,
     /// Made from the service's present template (or one that differs in nothing that matters).
     pub up_to_date: bool,
+    /// Of a job: the execution that it belongs to.
+    pub iteration: Option<u64>,
     /// The TaskTemplate it was made from where that is still known, else the present one.
     pub template: Arc<Value>,
     pub version: u64,

@@ -4,11 +4,11 @@
 //! answered when a second node says that it has it on its disk too (or when there is no other live
 //! node). Batches go one after the other, so what stands on disk is always a state that memory had.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use membership::clock::Stamp;
 use membership::id::NodeId;
-use membership::record::{Key, Kind, Record};
+use membership::record::{Key, Record};
 use membership::registers::Registers;
 use membership::time::{Instant, Millis};
 
@@ -41,7 +41,7 @@ pub(crate) enum Origin {
         from: NodeId,
         confirm: bool,
     },
-    /// This node's own: a steward's step, its admission, a conflict.
+    /// This node's own: a steward's step, its admission.
     Own,
 }
 
@@ -88,9 +88,10 @@ impl Writes {
         true
     }
 
-    /// The next write, if the disk is free: of everything that waits, what beats what stands now. A
-    /// record that lost already must not replace the winner on the disk; merging it later only makes
-    /// the conflict. Empty when there is nothing to put on the disk for these batches.
+    /// The next write, if the disk is free: what merging everything that waits will change. A record that
+    /// lost already must not replace the winner on the disk; and an edit that loses now is kept as a conflict
+    /// by the very write that puts the winner in its place, for a host may lose power between two. Empty when
+    /// there is nothing to put on the disk for these batches.
     pub(crate) fn take(&mut self, registers: &Registers) -> Option<(PersistId, Vec<Record>)> {
         if self.in_flight.is_some() || self.queue.is_empty() {
             return None;
@@ -98,17 +99,7 @@ impl Writes {
         self.next += 1;
         let id = PersistId(self.next);
         let batches: Vec<Batch> = self.queue.drain(..).collect();
-        let mut winners: BTreeMap<Key, &Record> = BTreeMap::new();
-        for record in batches.iter().flat_map(|b| &b.records) {
-            let standing = registers.get(&record.key).map(Record::order);
-            let best = winners.get(&record.key).map(|r| r.order()).max(standing);
-            // A conflict that this node found itself is merged already and has yet to be stored.
-            let stored_late = record.key.kind == Kind::Conflict && best == Some(record.order());
-            if best.is_none_or(|best| record.order() > best) || stored_late {
-                winners.insert(record.key, record);
-            }
-        }
-        let records = winners.into_values().cloned().collect();
+        let records = registers.outcome(batches.iter().flat_map(|b| &b.records));
         self.in_flight = Some((id, batches));
         Some((id, records))
     }
@@ -145,6 +136,7 @@ impl Writes {
 #[cfg(test)]
 mod tests {
     use membership::id::CellId;
+    use membership::record::Kind;
 
     use super::*;
 
@@ -171,5 +163,30 @@ mod tests {
         writes.push(Batch { records: vec![record(1, 1)], origin: origin() });
         let (_, written) = writes.take(&registers).unwrap();
         assert_eq!(written, [record(2, 2)]);
+    }
+    /// Found by reading: the edit that lost was replaced on the disk by one write and kept as a conflict by
+    /// the next, which a loss of power or a full disk could prevent.
+    #[test]
+    fn an_edit_that_loses_is_kept_by_the_write_that_replaces_it() {
+        let edit = |ms, body| Record { key: Key { kind: Kind::Scale, id: 1 }, ..record(ms, body) };
+        let mut registers = Registers::new(CellId(0));
+        registers.merge(edit(1, 1));
+        let mut writes = Writes::default();
+        writes.push(Batch { records: vec![edit(2, 2)], origin: Origin::Own });
+        let (id, written) = writes.take(&registers).unwrap();
+        let kinds: Vec<Kind> = written.iter().map(|record| record.key.kind).collect();
+        assert_eq!(kinds, [Kind::Scale, Kind::Conflict]);
+        // As it is on the disk, so it is in memory after the merge.
+        writes
+            .finished(id)
+            .into_iter()
+            .flat_map(|b| b.records)
+            .for_each(|r| _ = registers.merge(r));
+        assert!(written.iter().all(|record| registers.get(&record.key) == Some(record)));
+        // One that comes late and lost already is kept as well, and what stands is not touched.
+        writes.push(Batch { records: vec![edit(1, 3)], origin: Origin::Own });
+        let (_, written) = writes.take(&registers).unwrap();
+        let kinds: Vec<Kind> = written.iter().map(|record| record.key.kind).collect();
+        assert_eq!(kinds, [Kind::Conflict]);
     }
 }

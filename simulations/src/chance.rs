@@ -29,6 +29,10 @@ pub enum Stream {
     Cores,
     Workload,
     Scenario,
+    Garbage,
+    Jobs,
+    Assets,
+    Networks,
 }
 
 impl Chance {

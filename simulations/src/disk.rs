@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use membership::clock::Stamp;
 use membership::id::{Incarnation, NodeId};
 use membership::record::{Key, Record};
+use membership::time::Wall;
 
 use crate::chance::Chance;
 use crate::time::Span;
@@ -100,8 +101,12 @@ impl Disk {
 
     /// Draws the next incarnation and keeps it. A driver that cannot persist it must not start, so a
     /// full disk still has the reserved page for it here, as the daemon's store has.
-    pub fn next_incarnation(&mut self) -> Incarnation {
-        self.content.incarnation = Incarnation(self.content.incarnation.0 + 1);
+    ///
+    /// As the daemon's store it draws above the time, so that a copy of a disk, or an old one that is put back,
+    /// does not draw numbers again that were used since the copy was made.
+    pub fn next_incarnation(&mut self, above: Incarnation, wall: Wall) -> Incarnation {
+        let last = self.content.incarnation.max(above).0.max(wall.0);
+        self.content.incarnation = Incarnation(last + 1);
         self.content.incarnation
     }
 
@@ -124,11 +129,6 @@ impl Disk {
     /// An old copy takes the place of what is there.
     pub fn restore(&mut self, content: Content) {
         *self = Self { content, ..Self::default() };
-    }
-
-    /// The numbers that were drawn after the copy was made are drawn again, unless somebody says so.
-    pub fn draw_above(&mut self, incarnation: Incarnation) {
-        self.content.incarnation = self.content.incarnation.max(incarnation);
     }
 
     /// What it holds under a key, as an order.
@@ -170,9 +170,9 @@ mod tests {
         disk.write(&[record(1, 5)]).unwrap();
         disk.set_manner(DiskManner { lies: true, ..DiskManner::default() });
         disk.write(&[record(2, 5)]).unwrap();
-        let incarnation = disk.next_incarnation();
+        let incarnation = disk.next_incarnation(Incarnation(0), Wall(5));
         disk.power_lost();
         assert!(disk.holds(&record(1, 5).key).is_some() && disk.holds(&record(2, 5).key).is_none());
-        assert_eq!(disk.next_incarnation().0, incarnation.0 + 1);
+        assert_eq!(disk.next_incarnation(Incarnation(0), Wall(0)).0, incarnation.0 + 1);
     }
 }

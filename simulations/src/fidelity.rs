@@ -9,12 +9,12 @@
 use membership::fact::FactKey;
 use node::io::Input;
 use node::runtime::RuntimeEvent;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cores;
 use crate::gossip::Pace;
 use crate::links::HostIx;
-use crate::outage::{OutageSpec, run as outage};
+use crate::outage::{OutageReport, OutageSpec, run as outage};
 use crate::run::{Run, RunSpec};
 use crate::time::{At, Span};
 use crate::world::Fidelity;
@@ -26,10 +26,10 @@ pub const MARGIN_PERCENT: u64 = 25;
 pub const MARGIN_MS: u64 = 400;
 
 /// One figure under both.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pair {
-    pub what: &'static str,
-    pub unit: &'static str,
+    pub what: String,
+    pub unit: String,
     /// `None` where it did not come about.
     pub real: Option<u64>,
     pub modelled: Option<u64>,
@@ -37,7 +37,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    fn of(what: &'static str, unit: &'static str, [real, modelled]: [Option<u64>; 2]) -> Self {
+    fn of(what: &str, unit: &str, [real, modelled]: [Option<u64>; 2]) -> Self {
         let agree = match (real, modelled) {
             (Some(real), Some(modelled)) => {
                 let apart = real.abs_diff(modelled);
@@ -46,12 +46,12 @@ impl Pair {
             }
             (real, modelled) => real == modelled,
         };
-        Self { what, unit, real, modelled, agree }
+        Self { what: what.to_owned(), unit: unit.to_owned(), real, modelled, agree }
     }
 }
 
 /// Both, compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comparison {
     pub hosts: usize,
     pub seed: u64,
@@ -64,10 +64,21 @@ impl Comparison {
     }
 }
 
+/// What was shown when the model was last changed; the report of a run has it.
+const KEPT: &str = include_str!("fidelity/kept.json");
+
+/// The comparisons that are kept with the program.
+pub fn kept() -> Vec<Comparison> {
+    serde_json::from_str(KEPT).unwrap_or_default()
+}
+
 /// Pieces of news whose spreading is watched, one after the other.
-const NEWS: usize = 9;
-/// How long one is watched.
-const WATCHED: Span = Span::secs(20);
+const NEWS: usize = 11;
+/// Outages, each with a seed of its own: when the last one hears is chance.
+const OUTAGES: u64 = 3;
+/// How long one is watched: long enough for everybody to know, and for rounds to become rare again; and no
+/// multiple of the time between two rounds, so that news comes at all times in between.
+const WATCHED: Span = Span::ms(20_137);
 /// Datagrams lost, per thousand, so that gossip has something to mend.
 const LOSS: u32 = 50;
 
@@ -141,24 +152,31 @@ fn measure(
     figures.push(("pushes and gossip: known to all", "ms", median(all)));
     figures.push(("gossip of an idle node, messages per 100 s", "", Some(idle.0)));
     figures.push(("gossip of an idle node, bytes per s", "", Some(idle.1)));
-    let report = outage(
-        &OutageSpec {
-            seed,
-            hosts,
-            replicas: hosts as u64 * 4,
-            kill_per_mille: 100,
-            back_after: None,
-            gossip,
-            tell: false,
-        },
-        cores::real(cores::settings()),
-    );
-    let ms = |span: Option<Span>| span.map(Span::as_ms);
-    figures.push(("outage: first verdict", "ms", ms(report.detected.map(|(first, _)| first))));
-    figures.push(("outage: last verdict", "ms", ms(report.detected.map(|(_, last)| last))));
-    figures.push(("outage: first replica replaced", "ms", ms(report.first_recovered)));
-    figures.push(("outage: all replaced", "ms", ms(report.recovered)));
-    figures.push(("outage: violations", "", Some(report.outcome.count)));
+    let outages: Vec<OutageReport> = (seed..seed + OUTAGES)
+        .map(|seed| {
+            let spec = OutageSpec {
+                seed,
+                hosts,
+                replicas: hosts as u64 * 4,
+                kill_per_mille: 100,
+                back_after: None,
+                gossip,
+                tell: false,
+            };
+            outage(&spec, cores::real(cores::settings()))
+        })
+        .collect();
+    let middle = |of: fn(&OutageReport) -> Option<Span>| {
+        let times: Vec<u64> = outages.iter().filter_map(of).map(Span::as_ms).collect();
+        // One that never came about is no time, and must not be left out of account.
+        (times.len() == outages.len()).then(|| median(&times)).flatten()
+    };
+    let violations = outages.iter().map(|report| report.outcome.count).sum();
+    figures.push(("outage: first verdict", "ms", middle(|r| r.detected.map(|(first, _)| first))));
+    figures.push(("outage: last verdict", "ms", middle(|r| r.detected.map(|(_, last)| last))));
+    figures.push(("outage: first replica replaced", "ms", middle(|r| r.first_recovered)));
+    figures.push(("outage: all replaced", "ms", middle(|r| r.recovered)));
+    figures.push(("outage: violations", "", Some(violations)));
     figures
 }
 
@@ -185,6 +203,19 @@ mod tests {
         assert!(!agree("ms", Some(1_000), Some(1_500)));
         assert!(agree("", Some(80), Some(100)) && !agree("", Some(70), Some(100)));
         assert!(!agree("ms", None, Some(5)) && agree("ms", None, None));
+    }
+
+    #[test]
+    fn what_is_kept_is_read_and_agrees() {
+        let kept = kept();
+        assert!(!kept.is_empty());
+        for comparison in kept {
+            assert!(comparison.pairs.len() > 10, "{comparison:?}");
+            for pair in &comparison.pairs {
+                let again = Pair::of(&pair.what, &pair.unit, [pair.real, pair.modelled]);
+                assert!(again == *pair && pair.agree, "{pair:?}");
+            }
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! the cluster does not have is given to something of the cluster's, and that is told: `rack-2` to the second rack, or the
 //! second third of the hosts where there are no racks; a service to the largest one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use membership::member::Resources;
 use node::spec::ServiceSpec;
@@ -79,13 +79,24 @@ impl Cluster {
         for service in list(&answers.services, "/services")? {
             cluster.take_service(&service["Spec"]);
         }
-        let running = |task: &&Value| text(task, "/Status/State") == "running";
+        // A node that is down is left out with what was last known of its tasks.
+        let down = |node: &&Value| text(node, "/Status/State") == "down";
+        let down: BTreeSet<&str> = list(&answers.nodes, "/nodes")?
+            .iter()
+            .filter(down)
+            .map(|node| text(node, "/ID"))
+            .collect();
+        let running = |task: &&Value| {
+            text(task, "/Status/State") == "running" && !down.contains(text(task, "/NodeID"))
+        };
         let there = list(&answers.tasks, "/tasks")?.iter().filter(running).count();
+        let services = cluster.services.len();
         cluster.notes.insert(
             0,
             format!(
-                "taken over from the cluster: {hosts} nodes, {} services; {there} replicas run there now",
-                cluster.services.len()
+                "taken over from the cluster: {hosts} nodes, {services} service{}; {there} replica{} now",
+                if services == 1 { "" } else { "s" },
+                if there == 1 { " runs there" } else { "s run there" },
             ),
         );
         Ok(cluster)
@@ -123,12 +134,40 @@ impl Cluster {
 
     fn take_service(&mut self, spec: &Value) {
         match ServiceSpec::parse(spec) {
-            Ok(_) => self.services.push(spec.clone()),
+            Ok(_) => {
+                let spec = self.without_what_is_not_asked_for(spec);
+                self.services.push(spec);
+            }
             Err(error) => {
                 let name = spec["Name"].as_str().unwrap_or("a service");
                 self.notes.push(format!("{name} is left out: {error}"));
             }
         }
+    }
+
+    /// Secrets, configs and networks are not taken over: nobody gives their contents away for this, and where a
+    /// replica belongs does not depend on them. A task would wait for them for ever.
+    fn without_what_is_not_asked_for(&mut self, spec: &Value) -> Value {
+        let mut spec = spec.clone();
+        let name = spec["Name"].as_str().unwrap_or_default().to_owned();
+        let places = [
+            ("/TaskTemplate/ContainerSpec", "Secrets"),
+            ("/TaskTemplate/ContainerSpec", "Configs"),
+        ];
+        let places = places.into_iter().chain([("/TaskTemplate", "Networks"), ("", "Networks")]);
+        let mut dropped = BTreeSet::new();
+        for (path, key) in places {
+            let found = spec.pointer_mut(path).and_then(Value::as_object_mut);
+            let taken = found.and_then(|object| object.remove(key));
+            if taken.as_ref().and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
+                dropped.insert(key.to_lowercase());
+            }
+        }
+        if !dropped.is_empty() {
+            let dropped: Vec<String> = dropped.into_iter().collect();
+            self.notes.push(format!("{name} is simulated without its {}", dropped.join(", ")));
+        }
+        spec
     }
 
     /// Gives the names that a scenario was written with to hosts of this cluster.

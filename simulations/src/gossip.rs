@@ -88,6 +88,20 @@ impl Pace {
         Span(self.interval.0 * factor / FULL_PACE_MEMBERS as u64)
     }
 
+    /// How long after a round the next one comes in a group of so many members; without news at a quarter of the pace.
+    pub fn round_every(self, members: usize, news: bool) -> Span {
+        let mut interval = self.interval_for(members);
+        if !news {
+            interval = interval.max(Span(self.interval.0 * QUIET_FACTOR));
+        }
+        self.between_rounds(interval)
+    }
+
+    /// For how long after a piece of news rounds come at full pace.
+    pub fn news_lasts(self, members: usize) -> Span {
+        Span(self.interval_for(members).0 * NEWS_ROUNDS)
+    }
+
     /// The time between two rounds: chitchat ticks at the base interval, and a round is the first tick
     /// after the interval but for half a tick.
     fn between_rounds(self, interval: Span) -> Span {
@@ -123,10 +137,10 @@ pub enum Exchange {
 }
 
 /// Bytes of one line of a digest, by chitchat 0.11 with our names and IPv4.
-const DIGEST_LINE_BYTES: usize = 66;
+pub(crate) const DIGEST_LINE_BYTES: usize = 66;
 /// A delta stops growing here; the rest goes in the next round.
 const MAX_DELTA_BYTES: usize = 60_000;
-const FACT_HEADER_BYTES: usize = 120;
+pub(crate) const FACT_HEADER_BYTES: usize = 120;
 /// Rounds at full pace after news was said or heard; without any, rounds are so many of the pace's intervals
 /// apart at least; and who is sent this much lags behind and asks again at once (the guard's settings).
 const NEWS_ROUNDS: u64 = 10;
@@ -222,7 +236,7 @@ impl Side {
     }
 
     fn has_news(&self, at: At, pace: Pace) -> bool {
-        let recent = Span(pace.interval_for(self.owners.len()).0 * NEWS_ROUNDS);
+        let recent = pace.news_lasts(self.owners.len());
         self.news.is_some_and(|news| at < news + recent)
     }
 
@@ -371,12 +385,9 @@ impl Carrier for Modelled {
         while let Some((when, host)) = self.due.first().copied().filter(|(when, _)| *when <= at) {
             self.due.remove(&(when, host));
             let Some(side) = self.sides.get_mut(&host) else { continue };
-            let mut interval = self.pace.interval_for(side.owners.len());
-            if !side.has_news(at, self.pace) {
-                interval = interval.max(Span(self.pace.interval.0 * QUIET_FACTOR));
-            }
+            let pause = self.pace.round_every(side.owners.len(), side.has_news(at, self.pace));
             side.last_round = Some(at);
-            side.next_round = at + self.pace.between_rounds(interval);
+            side.next_round = at + pause;
             self.due.insert((side.next_round, host));
             if let Some(own) = side.owners.get_mut(&side.me) {
                 own.version.heartbeat += 1;

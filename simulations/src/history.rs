@@ -28,6 +28,13 @@ pub struct Mark {
     pub hosts: Vec<HostIx>,
 }
 
+impl Mark {
+    /// The first word of its text: what was done.
+    pub fn what(&self) -> &str {
+        self.text.split(' ').next().unwrap_or_default()
+    }
+}
+
 /// What a host is to somebody who looks at it from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {

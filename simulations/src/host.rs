@@ -56,6 +56,8 @@ pub struct Host {
     pub left: bool,
     /// Has never been started: it may join one day.
     pub spare: bool,
+    /// Runs shoal and knows the others' addresses, but was never let in: it has no token.
+    pub outsider: bool,
     /// Runs a release from before the present one.
     pub older: bool,
     /// The disk is a copy of this other host's.
@@ -81,6 +83,7 @@ impl Host {
             process: None,
             left: false,
             spare: false,
+            outsider: false,
             older: false,
             clone_of: None,
             torn: None,
@@ -108,8 +111,13 @@ impl Host {
     }
 
     /// Its process runs and is not frozen.
-    pub fn acts(&self) -> bool {
+    pub fn is_awake(&self) -> bool {
         self.process.as_ref().is_some_and(|process| !process.frozen)
+    }
+
+    /// It is awake and belongs to the cluster.
+    pub fn acts(&self) -> bool {
+        self.is_awake() && !self.outsider
     }
 }
 

@@ -198,6 +198,20 @@ impl Links {
         path
     }
 
+    /// The pairs of so many hosts between which things were made worse, with the share of packets, per
+    /// thousand, that is lost on the way.
+    pub fn lossy(&self, hosts: usize) -> Vec<(HostIx, HostIx, u32)> {
+        if self.worse.is_empty() {
+            return Vec::new();
+        }
+        let all = || (0..hosts as u32).map(HostIx);
+        let pairs = all().flat_map(|a| all().filter(move |b| a < *b).map(move |b| (a, b)));
+        pairs
+            .map(|(a, b)| (a, b, self.path(a, b).loss))
+            .filter(|(_, _, loss)| *loss > self.base.loss)
+            .collect()
+    }
+
     pub fn delay(&self, from: HostIx, to: HostIx, chance: &mut Chance) -> Span {
         let path = self.path(from, to);
         chance.tailed(path.delay.0, path.delay.1)

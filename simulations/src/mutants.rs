@@ -18,9 +18,11 @@ use node::Settings;
 use node::command::Command;
 use node::foresight::Picture;
 use node::io::{Effect, Input, Notice};
+use node::network::NetworkView;
+use node::network::picture::Picture as NetworkPicture;
 use node::runtime::{ActionId, ActionResult, RuntimeAction, StartTask};
 use node::slot::{ClaimPart, Epoch, Phase, Place, TaskState};
-use node::views::{ConflictView, MemberView, ServiceView, TaskView};
+use node::views::{AssetView, ConflictView, MemberView, ServiceView, TaskView};
 use serde_json::Value;
 
 use crate::core::Core;
@@ -29,8 +31,12 @@ use crate::world::{Maker, StartArgs};
 
 /// How often one that fidgets does: seldom enough for the cluster to come to rest in between.
 const FIDGETS_EVERY: Millis = Millis(170_000);
+/// How often one that never rests does: too often for that.
+const NEVER_RESTS: Millis = Millis(50_000);
 /// Between two times that one which chatters says the same.
 const CHATTERS_EVERY: Millis = Millis(45_000);
+/// How long one that repeats jobs waits, at least.
+const REPEATS_AFTER: Millis = Millis(60_000);
 /// Deafness to answers sets in after this: it shall be a change for the worse.
 const DEAF_AFTER: Millis = Millis(60_000);
 
@@ -75,6 +81,24 @@ pub enum Mutation {
     MovesForNothing,
     /// Refuses nobody.
     KeepsTheRemoved,
+    /// Goes on with the first picture of the networks.
+    KeepsItsPicture,
+    /// Starts tasks without the addresses that they are to have.
+    OverlooksNetworks,
+    /// Never hears which addresses others have.
+    DeafToBlocks,
+    /// Takes records whose time has not come for good ones.
+    BelievesTheFuture,
+    /// Takes every start for done and carries none out.
+    NeverStarts,
+    /// Never evens load out.
+    NeverEvensOut,
+    /// Stops what it runs every minute, and starts it again.
+    NeverRests,
+    /// Starts tasks without the files that they are to have.
+    OverlooksFiles,
+    /// Runs a slot of a job once more after it has ended.
+    RepeatsJobs,
 }
 
 #[derive(Debug)]
@@ -93,11 +117,16 @@ struct Mutant {
     last_facts: Option<Effect>,
     /// The latest start of each service, and all slots that it has run.
     starts: BTreeMap<ServiceId, StartTask>,
+    /// The first picture of networks that it drew.
+    first_picture: RefCell<Option<Arc<NetworkPicture>>>,
     ran: BTreeSet<Place>,
 }
 
 /// Nodes that are all broken in one way.
-pub fn mutant(how: Mutation, settings: Settings) -> Maker {
+pub fn mutant(how: Mutation, mut settings: Settings) -> Maker {
+    if how == Mutation::NeverEvensOut {
+        settings.rebalance_every = Millis::ZERO;
+    }
     let real = cores::real(settings);
     let overlooked: Rc<RefCell<BTreeMap<String, Value>>> = Rc::default();
     Box::new(move |mut args: StartArgs| {
@@ -120,6 +149,7 @@ pub fn mutant(how: Mutation, settings: Settings) -> Maker {
             last_facts: None,
             starts: BTreeMap::new(),
             ran: BTreeSet::new(),
+            first_picture: RefCell::new(None),
         };
         let effects = mutant.say(now, effects);
         (Box::new(mutant) as Box<dyn Core>, effects)
@@ -177,6 +207,7 @@ impl Mutant {
         match self.how {
             Mutation::IgnoresClaims if claims => None,
             Mutation::HearsNoAnswers if fact.key == FactKey::Edges => None,
+            Mutation::DeafToBlocks if matches!(fact.key, FactKey::Blocks { .. }) => None,
             Mutation::BelievesClaimsReady if claims => {
                 rewrite(&mut fact, |part| {
                     part.claims.iter_mut().for_each(|claim| claim.phase = Phase::Ready)
@@ -212,17 +243,43 @@ impl Mutant {
                 records.retain(|record| record.key.kind != Kind::Conflict);
                 Some(Effect::Persist { id, records })
             }
+            // Nor does it tell of what it does not keep: that would be another fault.
+            (
+                Mutation::HidesConflicts,
+                Effect::Send { to, message: Message::Records { mut records, confirm } },
+            ) => {
+                records.retain(|record| record.key.kind != Kind::Conflict);
+                (!records.is_empty())
+                    .then_some(Effect::Send { to, message: Message::Records { records, confirm } })
+            }
             (Mutation::Chatters, Effect::Send { to, message: Message::Facts(facts) }) => {
                 let said = Effect::Send { to, message: Message::Facts(facts) };
                 self.last_facts = Some(said.clone());
                 Some(said)
             }
-            (Mutation::MovesForNothing, Effect::Runtime { id, action }) => {
+            (Mutation::MovesForNothing | Mutation::RepeatsJobs, Effect::Runtime { id, action }) => {
                 if let RuntimeAction::Start(start) = &action {
                     self.ran.insert(Place { service: start.service, slot: start.slot });
                     self.starts.insert(start.service, (**start).clone());
                 }
                 Some(Effect::Runtime { id, action })
+            }
+            (
+                Mutation::OverlooksFiles,
+                Effect::Runtime { id, action: RuntimeAction::Start(mut start) },
+            ) => {
+                start.files = Arc::default();
+                Some(Effect::Runtime { id, action: RuntimeAction::Start(start) })
+            }
+            (
+                Mutation::OverlooksNetworks,
+                Effect::Runtime { id, action: RuntimeAction::Start(mut start) },
+            ) => {
+                start.networks.clear();
+                Some(Effect::Runtime { id, action: RuntimeAction::Start(start) })
+            }
+            (Mutation::NeverStarts, Effect::Runtime { action: RuntimeAction::Start(_), .. }) => {
+                None
             }
             (Mutation::NeverStops, Effect::Runtime { id, action: RuntimeAction::Stop { .. } }) => {
                 self.fed.push_back(Input::Done { id, result: ActionResult::Stopped });
@@ -278,6 +335,25 @@ impl Mutant {
         Some(Effect::Runtime { id: ActionId(u64::MAX - now.at.0), action })
     }
 
+    /// A start of what it ran once and has ended.
+    fn repeat(&mut self, now: Now) -> Option<Effect> {
+        if now.at.since(self.fidgeted) < REPEATS_AFTER {
+            return None;
+        }
+        self.fidgeted = now.at;
+        let done = |task: &TaskView| task.state() == TaskState::Complete;
+        let task = self.core.tasks().into_iter().find(|task| {
+            let place = Place { service: task.service, slot: task.slot() };
+            done(task) && self.ran.contains(&place)
+        })?;
+        let mut start = self.starts.get(&task.service)?.clone();
+        start.slot = task.slot();
+        start.task = TaskId(u128::MAX - u128::from(now.at.0));
+        start.name = format!("{}.{}", start.service_name, start.task);
+        let action = RuntimeAction::Start(Box::new(start));
+        Some(Effect::Runtime { id: ActionId(u64::MAX - now.at.0), action })
+    }
+
     fn chatter(&mut self, now: Now) -> Option<Effect> {
         if now.at.since(self.fidgeted) < CHATTERS_EVERY {
             return None;
@@ -287,7 +363,12 @@ impl Mutant {
     }
 
     fn fidget(&mut self, now: Now) -> Option<Effect> {
-        if self.how != Mutation::Fidgets || now.at.since(self.fidgeted) < FIDGETS_EVERY {
+        let every = match self.how {
+            Mutation::Fidgets => FIDGETS_EVERY,
+            Mutation::NeverRests => NEVER_RESTS,
+            _ => return None,
+        };
+        if now.at.since(self.fidgeted) < every {
             return None;
         }
         self.fidgeted = now.at;
@@ -314,6 +395,13 @@ impl Core for Mutant {
         if let Input::Command { command, .. } = &mut input {
             self.overlook(command);
         }
+        if self.how == Mutation::BelievesTheFuture
+            && let Input::Message { message: Message::Records { records, .. }, .. } = &mut input
+        {
+            for record in records {
+                record.stamp.ms = record.stamp.ms.min(now.wall.0);
+            }
+        }
         let mut effects = Vec::new();
         let began = *self.began.get_or_insert(now.at);
         let deaf = now.at.since(began) > DEAF_AFTER;
@@ -327,7 +415,12 @@ impl Core for Mutant {
         } else if let Some(input) = self.hear(input, deaf) {
             effects = self.core.handle(now, input);
         }
+        // From the first one that it drew.
+        drop(self.network_picture());
         effects.extend(self.fidget(now));
+        if self.how == Mutation::RepeatsJobs {
+            effects.extend(self.repeat(now));
+        }
         if self.how == Mutation::Chatters {
             effects.extend(self.chatter(now));
         }
@@ -371,7 +464,27 @@ impl Core for Mutant {
         self.core.conflicts()
     }
 
+    fn assets(&self) -> Vec<AssetView> {
+        self.core.assets()
+    }
+
     fn picture(&self) -> Picture {
         self.core.picture()
+    }
+
+    fn kept_away(&self) -> BTreeSet<Place> {
+        self.core.kept_away()
+    }
+
+    fn networks(&self) -> Vec<NetworkView> {
+        self.core.networks()
+    }
+
+    fn network_picture(&self) -> Arc<NetworkPicture> {
+        let picture = self.core.network_picture();
+        if self.how != Mutation::KeepsItsPicture || picture.networks.is_empty() {
+            return picture;
+        }
+        Arc::clone(self.first_picture.borrow_mut().get_or_insert(picture))
     }
 }

@@ -5,9 +5,10 @@
 use membership::member::MemberState;
 
 use crate::checks::Violation;
+use crate::history::MarkKind;
 use crate::links::HostIx;
 use crate::operators::service;
-use crate::run::{Outcome, Run, RunSpec};
+use crate::run::{Outcome, Run, RunSpec, Watcher};
 use crate::seen::Seen;
 use crate::time::{At, Span};
 use crate::world::{Fidelity, Maker, Traffic};
@@ -30,6 +31,8 @@ pub struct OutageSpec {
 #[derive(Clone, Debug)]
 pub struct OutageReport {
     pub outcome: Outcome,
+    /// When the cluster had been filled, and figures begin to count.
+    pub origin: At,
     pub killed: usize,
     pub lost_replicas: u64,
     /// From the command to all replicas ready.
@@ -53,11 +56,19 @@ fn fail(run: &mut Run, check: &'static str, text: String) {
 
 /// Runs it.
 pub fn run(spec: &OutageSpec, maker: Maker) -> OutageReport {
+    watched(spec, maker, None)
+}
+
+/// Runs it while somebody looks on.
+pub fn watched(spec: &OutageSpec, maker: Maker, watcher: Option<Box<dyn Watcher>>) -> OutageReport {
     let mut run_spec =
         RunSpec { tell: spec.tell, gossip: spec.gossip, ..RunSpec::plain(spec.seed, spec.hosts) };
     // Room for everything on the survivors.
     run_spec.hosts.iter_mut().for_each(|host| host.capacity.cpu_milli = 64_000);
     let mut run = Run::new(&run_spec, maker);
+    if let Some(watcher) = watcher {
+        run.watch(watcher);
+    }
     run.until(At(15_000_000));
     let started = run.world.now;
     run.operators.create(&mut run.world, HostIx(0), service("web", "sim/web", spec.replicas));
@@ -68,6 +79,8 @@ pub fn run(spec: &OutageSpec, maker: Maker) -> OutageReport {
         fail(&mut run, "fill", format!("{ready} of {} ready after {limit}", spec.replicas));
     }
     run.pass(Span::secs(5));
+    let origin = run.world.now;
+    run.figures.counts_from = Some(origin);
     let before = run.world.traffic;
     run.pass(Span::secs(20));
     let idle = per_node_second(before, run.world.traffic, spec.hosts, 20);
@@ -80,6 +93,9 @@ pub fn run(spec: &OutageSpec, maker: Maker) -> OutageReport {
     let stops_before = run.figures.stops;
     let lost_at = run.world.now;
     run.watch_verdicts();
+    let text = format!("crash of {killed} hosts");
+    run.mark(MarkKind::Fault, None, text, lost_from.clone());
+    run.figures.fault("crash");
     for host in &lost_from {
         run.world.power_off(*host);
     }
@@ -101,11 +117,13 @@ pub fn run(spec: &OutageSpec, maker: Maker) -> OutageReport {
         .map(|(first, last)| (first.since(lost_at), last.since(lost_at)));
     if let Some(after) = spec.back_after {
         run.pass(after);
+        run.mark(MarkKind::Heal, None, "everything is healed".to_owned(), Vec::new());
         run.heal();
         run.demand_liveness();
     }
     OutageReport {
         outcome: run.finish(),
+        origin,
         killed,
         lost_replicas,
         filled_after,

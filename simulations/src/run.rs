@@ -1,7 +1,9 @@
 //! One run: hosts come up and operators work, faults strike, everything is healed, and then every slot
 //! has to run exactly once and the cluster has to fall silent.
 
+mod files;
 mod liveness;
+mod networks;
 mod suited;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +19,7 @@ use crate::engine::EngineManner;
 use crate::faults::{After, Fault, Ground, Kind, Mix};
 use crate::figures::{Balance, Figures};
 use crate::gossip::Pace;
+use crate::history::{Mark, MarkKind};
 use crate::host::{HostSpec, WALL_ORIGIN_MS};
 use crate::links::{HostIx, Quality};
 use crate::operators::{CommandNo, Operators};
@@ -54,6 +57,8 @@ pub struct RunSpec {
     pub tell: bool,
     /// Hosts that are not there yet: they start when somebody gives them power.
     pub absent: BTreeSet<HostIx>,
+    /// Hosts without a token.
+    pub outsiders: BTreeSet<HostIx>,
 }
 
 impl RunSpec {
@@ -78,6 +83,7 @@ impl RunSpec {
             gossip: Fidelity::Modelled(Pace::default()),
             tell: false,
             absent: BTreeSet::new(),
+            outsiders: BTreeSet::new(),
         }
     }
 }
@@ -157,6 +163,7 @@ impl Run {
             working: false,
             watcher: None,
         };
+        spec.outsiders.iter().for_each(|host| run.world.keep_out(*host));
         for n in 0..spec.hosts.len() {
             let off = spec.clocks_off_ms;
             let host = &mut run.world.hosts[n];
@@ -260,6 +267,10 @@ impl Run {
     fn observe(&mut self) {
         while !self.world.seen.is_empty() {
             for seen in std::mem::take(&mut self.world.seen) {
+                // What somebody who does not belong does at home concerns nobody.
+                if seen.host().is_some_and(|host| self.world.hosts[host.i()].outsider) {
+                    continue;
+                }
                 self.checks.see(self.world.now, &seen);
                 self.figures.see(self.world.now, &seen, &self.checks.picture);
             }
@@ -307,7 +318,9 @@ impl Run {
                 self.strike(&fault);
             }
             Todo::Step(Step { what: What::Operator { on, act }, .. }) => {
-                self.operators.act(&mut self.world, on, &act);
+                if self.operators.act(&mut self.world, on, &act) {
+                    self.mark(MarkKind::Command, None, act.to_string(), Vec::new());
+                }
             }
             Todo::After(after) => {
                 if !self.undone {
@@ -338,10 +351,21 @@ impl Run {
         let struck = later.is_some();
         if let Some(later) = later {
             self.figures.fault(fault.kind.to_string());
+            let until = (fault.lasts_ms > 0).then(|| self.world.now + Span::ms(fault.lasts_ms));
+            let all = fault.hosts.iter().map(|host| HostIx(*host));
+            let hosts: Vec<HostIx> = all.filter(|host| host.i() < self.world.hosts.len()).collect();
+            let text = format!("{} {}", fault.kind, named(&hosts, self.world.hosts.len()));
+            self.mark(MarkKind::Fault, until, text.trim_end().to_owned(), hosts);
             self.plan_all(later);
         }
         self.note(Seen::Disturbed);
         struck
+    }
+
+    /// Puts something on the time axis.
+    pub fn mark(&mut self, kind: MarkKind, until: Option<At>, text: String, hosts: Vec<HostIx>) {
+        let at = self.world.now;
+        self.figures.marks.push(Mark { at, until, kind, text, hosts });
     }
 
     fn plan_all(&mut self, later: Vec<(Span, After)>) {
@@ -358,11 +382,13 @@ impl Run {
         self.undone = true;
         self.world.links.set_base(Quality::default());
         self.world.heal_links();
+        self.world.garbling.clear();
         for ix in self.world.hosts.iter().map(|host| host.ix).collect::<Vec<_>>() {
             self.heal_host(ix);
         }
-        self.note(Seen::Healed);
+        self.note(Seen::Disturbed);
         self.let_the_future_come();
+        self.note(Seen::Healed);
         // What the last commands did may still be on its way to some nodes' disks: they look until there
         // has been nothing to do for a while.
         let mut clean = 0;
@@ -392,7 +418,7 @@ impl Run {
     }
 
     fn heal_host(&mut self, ix: HostIx) {
-        if self.world.hosts[ix.i()].spare {
+        if self.world.hosts[ix.i()].spare || self.world.hosts[ix.i()].outsider {
             return;
         }
         self.world.slow_down(ix, Span::ZERO);
@@ -431,7 +457,20 @@ impl Run {
         }
     }
 
+    /// What each node lists shows no content of a secret or config.
+    fn look_into_lists(&mut self) {
+        for ix in self.world.hosts.iter().map(|host| host.ix).collect::<Vec<_>>() {
+            let Some(process) = &self.world.hosts[ix.i()].process else { continue };
+            let core = &process.core;
+            let lists = (core.services(), core.tasks(), core.members(), core.assets());
+            let conflicts = core.conflicts();
+            self.world.look_for_contents(ix, "a list", &lists);
+            self.world.look_for_contents(ix, "the list of conflicts", &conflicts);
+        }
+    }
+
     pub fn finish(mut self) -> Outcome {
+        self.look_into_lists();
         self.observe();
         self.checks.end(self.world.now);
         self.figures.acknowledged = self.operators.acknowledged;
@@ -448,6 +487,16 @@ impl Run {
             hosts: self.world.hosts.len(),
             lasted: self.world.now.since(At::ZERO),
         }
+    }
+}
+
+/// Hosts in words, few of them by number.
+fn named(hosts: &[HostIx], of: usize) -> String {
+    match hosts.len() {
+        0 => String::new(),
+        all if all == of && all > 1 => "all hosts".to_owned(),
+        1..=4 => hosts.iter().map(HostIx::to_string).collect::<Vec<_>>().join(", "),
+        many => format!("{many} hosts"),
     }
 }
 

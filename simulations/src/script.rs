@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use membership::id::{NodeId, ServiceId, TaskId};
 use membership::member::MemberState;
 use node::Settings;
-use node::command::{CommandError, Reply};
+use node::command::{Command, CommandError, Reply};
 use node::slot::Slot;
 use node::views::{MemberView, TaskView};
 use serde_json::Value;
@@ -104,6 +104,15 @@ impl Script {
     fn answer(&mut self, number: CommandNo) -> Result<Reply, CommandError> {
         self.wait("answered", 30, |script| script.run.answers.contains_key(&number));
         self.run.answers.remove(&number).unwrap_or_else(|| unreachable!("waited for it"))
+    }
+
+    /// Has a node carry out any command.
+    ///
+    /// # Errors
+    /// The node's refusal.
+    pub fn command(&mut self, on: HostIx, command: Command) -> Result<Reply, CommandError> {
+        let number = self.run.operators.command(&mut self.run.world, on, command);
+        self.answer(number)
     }
 
     /// Creates a service and waits for the acknowledgement.

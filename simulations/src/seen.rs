@@ -3,8 +3,11 @@
 //! Checks see only this, never the world, so each can be tested with a few lines of fabricated
 //! observations, a planted violation among them.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
 use membership::clock::Stamp;
-use membership::id::{Incarnation, NodeId, ServiceId, TaskId};
+use membership::id::{AssetId, Incarnation, NetworkId, NodeId, ServiceId, TaskId};
 use membership::member::{MemberState, Resources};
 use membership::record::{Digest, Key};
 use node::slot::{Epoch, Phase, Place, TemplateId};
@@ -18,12 +21,14 @@ use crate::operators::CommandNo;
 pub type RecordName = (Key, Stamp, NodeId);
 
 /// A record as it lies on a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     pub name: RecordName,
     pub tombstone: bool,
     /// The concurrent edit that lost and that this record keeps; for a record of a conflict.
     pub keeps: Option<RecordName>,
+    /// The slots of an execution of a job that it says have ended.
+    pub ended: Vec<(Place, TemplateId)>,
 }
 
 /// Where a record comes from and what it says, by digests.
@@ -73,6 +78,8 @@ pub enum Seen {
     },
     /// What can talk to what now: running, thawed processes by connected part.
     Parts(Vec<Vec<HostIx>>),
+    /// Between these hosts, and no others, so many packets of a thousand are lost from now on.
+    Lossy(Vec<(HostIx, HostIx, u32)>),
     /// A host's loop is too slow for what it has to do, or is well again.
     Strained {
         host: HostIx,
@@ -102,6 +109,10 @@ pub enum Seen {
         place: Place,
         task: TaskId,
         view: Option<OwnView>,
+    },
+    /// The core told the runtime to stop what the engine has not made yet: a start that was called off.
+    CalledOff {
+        task: TaskId,
     },
     /// A node says that it gives a task up; the stop may have to wait for its engine.
     GivesUp {
@@ -187,6 +198,58 @@ pub enum Seen {
         host: HostIx,
         id: NodeId,
     },
+    /// A host that has no token is there, and wants to join.
+    Outsider {
+        host: HostIx,
+        id: NodeId,
+    },
+    /// A handshake with a host that has no token succeeded.
+    LetIn {
+        host: HostIx,
+        id: NodeId,
+    },
+    /// Something that a member said reached a host that has no token.
+    ToldOutsider {
+        host: HostIx,
+        id: NodeId,
+    },
+    /// A record under this key was sent that nobody may take for one.
+    Garbage {
+        id: u128,
+    },
+    /// An operator gave a secret or config this content: one of those that it may have.
+    Offered {
+        asset: AssetId,
+        content: Digest,
+    },
+    /// A start was ordered: which secrets and configs its template names, and with which contents it goes.
+    Files {
+        host: HostIx,
+        task: TaskId,
+        place: Place,
+        wants: Vec<AssetId>,
+        has: Vec<(AssetId, Digest)>,
+    },
+    /// A start was ordered: which networks its template names, and which address on each network it goes with, of
+    /// which block of the network's.
+    Addressed {
+        host: HostIx,
+        task: TaskId,
+        place: Place,
+        wants: Vec<NetworkId>,
+        has: Vec<(NetworkId, Ipv4Addr, u32)>,
+    },
+    /// A node says which blocks of a network's addresses it uses.
+    Blocks {
+        host: HostIx,
+        network: NetworkId,
+        blocks: Vec<u32>,
+    },
+    /// The content of a secret or config stood in something that is shown to people: a notice, an answer, a list.
+    Shown {
+        host: HostIx,
+        by: &'static str,
+    },
     /// A service was removed, says an acknowledged command.
     Removed {
         service: ServiceId,
@@ -198,5 +261,57 @@ pub enum Seen {
         to: MemberState,
     },
     /// After healing, everything is as it should be: from here on nothing is to be started or stopped.
-    Settled,
+    /// But services of which a node still keeps a slot away, because it failed there too often, may be
+    /// evened out once that is over.
+    Settled {
+        kept_away: BTreeSet<ServiceId>,
+    },
+}
+
+impl Seen {
+    /// The host that did it, or on which it happened, where it is about one.
+    pub fn host(&self) -> Option<HostIx> {
+        match self {
+            Self::Host { host, .. }
+            | Self::Process { host, .. }
+            | Self::ProcessGone { host }
+            | Self::Strained { host, .. }
+            | Self::Container { host, .. }
+            | Self::Start { host, .. }
+            | Self::Stop { host, .. }
+            | Self::GivesUp { host, .. }
+            | Self::Claim { host, .. }
+            | Self::Written { host, .. }
+            | Self::Told { host, .. }
+            | Self::Cloned { host, .. }
+            | Self::ClockSetBack { host }
+            | Self::DiskLost { host }
+            | Self::Acked { host, .. }
+            | Self::Asked { host, .. }
+            | Self::Answered { host, .. }
+            | Self::Engine { host, .. }
+            | Self::Spoke { host, .. }
+            | Self::ToldExpelled { host, .. }
+            | Self::LetIn { host, .. }
+            | Self::Files { host, .. }
+            | Self::Addressed { host, .. }
+            | Self::Blocks { host, .. }
+            | Self::Shown { host, .. }
+            | Self::ToldOutsider { host, .. }
+            | Self::Verdict { host, .. } => Some(*host),
+            Self::Parts(_)
+            | Self::Lossy(_)
+            | Self::CalledOff { .. }
+            | Self::Disturbed
+            | Self::Healed
+            | Self::Published { .. }
+            | Self::Drafted { .. }
+            | Self::Expelled { .. }
+            | Self::Outsider { .. }
+            | Self::Garbage { .. }
+            | Self::Removed { .. }
+            | Self::Offered { .. }
+            | Self::Settled { .. } => None,
+        }
+    }
 }

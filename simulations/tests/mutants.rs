@@ -3,14 +3,16 @@
 
 use serde_json::json;
 use simulations::cores;
+use simulations::gossip::Pace;
 use simulations::links::Cut;
 use simulations::mutants::{Mutation, mutant};
-use simulations::operators::service;
+use simulations::operators::{Act, Draft, service};
+use simulations::outage::{self, OutageSpec};
 use simulations::run::{Run, RunSpec};
 use simulations::script::h;
 use simulations::seen::Seen;
 use simulations::time::{At, Span};
-use simulations::world::Maker;
+use simulations::world::{Fidelity, Maker};
 
 /// A little of everything: services, a drain, a crash and a return, a cut, a removal, and then rest.
 fn put_through(maker: Maker) -> Vec<&'static str> {
@@ -217,4 +219,163 @@ fn one_that_keeps_the_removed_tells_it_of_news() {
     assert_eq!(expel_one(cores::real(cores::settings())), Vec::<&str>::new());
     let keeps = mutant(Mutation::KeepsTheRemoved, cores::settings());
     assert_eq!(expel_one(keeps), ["expelled"]);
+}
+
+#[test]
+fn one_that_never_stops_does_not_end_with_every_slot_once() {
+    caught(Mutation::NeverStops, "exactly once");
+}
+
+#[test]
+fn one_that_never_evens_out_leaves_load_uneven() {
+    caught(Mutation::NeverEvensOut, "even");
+}
+
+#[test]
+fn one_that_never_rests_is_seen() {
+    caught(Mutation::NeverRests, "rest");
+}
+
+/// Two parts of the cluster edit one service, are joined again, and come to rest.
+fn edit_on_both_sides(maker: Maker) -> Vec<&'static str> {
+    let mut run = Run::new(&RunSpec::plain(81, 4), maker);
+    run.until(At(10_000_000));
+    run.operators.create(&mut run.world, h(0), service("web", "sim/web", 4));
+    run.pass(Span::secs(20));
+    let id = run.operators.services()[0];
+    let cut = run.world.cut(Cut::Groups(vec![0, 0, 1, 1]));
+    run.note(Seen::Disturbed);
+    run.pass(Span::secs(20));
+    for (host, tag) in [(h(0), "left"), (h(3), "right")] {
+        run.operators.update(&mut run.world, host, id, |spec| {
+            spec["TaskTemplate"]["ContainerSpec"]["Env"] = json!([format!("SIDE={tag}")]);
+        });
+        run.pass(Span::secs(2));
+    }
+    run.pass(Span::secs(20));
+    run.world.mend(cut);
+    run.note(Seen::Disturbed);
+    run.pass(Span::secs(120));
+    let mut checks: Vec<&'static str> =
+        run.finish().violations.into_iter().map(|violation| violation.check).collect();
+    checks.dedup();
+    checks
+}
+
+#[test]
+fn one_that_hides_conflicts_loses_an_edit() {
+    assert_eq!(edit_on_both_sides(cores::real(cores::settings())), Vec::<&str>::new());
+    let hides = edit_on_both_sides(mutant(Mutation::HidesConflicts, cores::settings()));
+    assert!(hides.contains(&"conflicts"), "{hides:?}");
+}
+
+/// A cluster cannot be filled, and what is lost is not replaced.
+#[test]
+fn one_that_never_starts_fills_nothing() {
+    let spec = OutageSpec {
+        seed: 79,
+        hosts: 3,
+        replicas: 6,
+        kill_per_mille: 300,
+        back_after: None,
+        gossip: Fidelity::Modelled(Pace::default()),
+        tell: false,
+    };
+    let found = |maker| -> Vec<&'static str> {
+        let outcome = outage::run(&spec, maker).outcome;
+        outcome.violations.into_iter().map(|violation| violation.check).collect()
+    };
+    assert_eq!(found(cores::real(cores::settings())), Vec::<&str>::new());
+    let never = found(mutant(Mutation::NeverStarts, cores::settings()));
+    assert!(never.contains(&"fill") && never.contains(&"recovery"), "{never:?}");
+}
+
+/// A host without a token knocks, and a member garbles what it says: the healthy cluster does not notice.
+fn with_strangers(maker: Maker, open_door: bool) -> (Run, Vec<&'static str>) {
+    let mut spec = RunSpec::plain(80, 5);
+    spec.outsiders.insert(h(4));
+    let mut run = Run::new(&spec, maker);
+    run.world.open_door = open_door;
+    run.until(At(10_000_000));
+    run.operators.create(&mut run.world, h(0), service("web", "sim/web", 8));
+    run.world.set_garbling(h(1), 300);
+    run.pass(Span::secs(40));
+    if let Some(id) = run.operators.services().first().copied() {
+        // So much is said about records that some of it arrives broken and can still be read.
+        for replicas in 9..33 {
+            run.operators.scale(&mut run.world, h(1), id, replicas);
+            run.pass(Span::secs(2));
+        }
+    }
+    run.pass(Span::secs(30));
+    run.checks.end(run.world.now);
+    let mut checks: Vec<&'static str> =
+        run.checks.found.violations.iter().map(|violation| violation.check).collect();
+    checks.sort();
+    checks.dedup();
+    (run, checks)
+}
+
+#[test]
+fn strangers_and_garbage_do_no_harm() {
+    let (mut run, checks) = with_strangers(cores::real(cores::settings()), false);
+    assert_eq!(checks, Vec::<&str>::new(), "{:#?}", run.checks.found.violations);
+    assert!(
+        run.world.unreadable > 10 && run.world.readable > 10,
+        "garbage was sent: {} and {}",
+        run.world.unreadable,
+        run.world.readable
+    );
+    run.heal();
+    run.demand_liveness();
+    assert_eq!(run.finish().violations, []);
+}
+
+#[test]
+fn a_door_that_stands_open_is_seen() {
+    let (_, checks) = with_strangers(cores::real(cores::settings()), true);
+    assert!(checks.contains(&"outsiders"), "{checks:?}");
+}
+
+#[test]
+fn one_that_believes_the_future_keeps_garbage() {
+    let (_, checks) = with_strangers(mutant(Mutation::BelievesTheFuture, cores::settings()), false);
+    assert!(checks.contains(&"outsiders"), "{checks:?}");
+}
+
+/// A job is done, a service gets a config that is replaced in place, and its secret.
+fn with_jobs_and_files(maker: Maker) -> Vec<&'static str> {
+    let mut run = Run::new(&RunSpec::plain(82, 3), maker);
+    run.until(At(10_000_000));
+    let mut job = service("job", "sim/job", 1);
+    job["Mode"] = json!({ "ReplicatedJob": { "TotalCompletions": 3, "MaxConcurrent": 3 } });
+    run.operators.create(&mut run.world, h(0), job);
+    let on = |run: &mut Run, host, act| assert!(run.operators.act(&mut run.world, host, &act));
+    for (asset, secret) in [(1, true), (2, false)] {
+        on(&mut run, asset, Act::CreateAsset { asset, secret, content: 1 });
+    }
+    run.pass(Span::secs(2));
+    let draft = Draft { files: vec![1, 2], ..Draft::web(3) };
+    on(&mut run, 0, Act::Create { service: 1, draft });
+    run.pass(Span::secs(20));
+    on(&mut run, 2, Act::ReplaceConfig { asset: 2, content: 2 });
+    run.pass(Span::secs(100));
+    run.heal();
+    run.demand_liveness();
+    let files = run.world.hosts.iter().flat_map(|host| host.engine.containers());
+    assert_eq!(files.filter(|container| container.is_running()).count(), 3);
+    let mut checks: Vec<&'static str> =
+        run.finish().violations.into_iter().map(|violation| violation.check).collect();
+    checks.sort();
+    checks.dedup();
+    checks
+}
+
+#[test]
+fn one_that_overlooks_files_or_repeats_jobs_is_seen() {
+    assert_eq!(with_jobs_and_files(cores::real(cores::settings())), Vec::<&str>::new());
+    let overlooks = with_jobs_and_files(mutant(Mutation::OverlooksFiles, cores::settings()));
+    assert!(overlooks.contains(&"files"), "{overlooks:?}");
+    let repeats = with_jobs_and_files(mutant(Mutation::RepeatsJobs, cores::settings()));
+    assert!(repeats.contains(&"jobs"), "{repeats:?}");
 }

@@ -66,6 +66,40 @@ fn a_fenced_service_is_stopped_in_the_smaller_part_before_the_larger_starts_it()
     script.done();
 }
 
+/// A process that starts in the smaller part does not know for how long it has been one.
+#[test]
+fn a_fenced_service_is_stopped_in_time_although_shoal_was_restarted_meanwhile() {
+    let mut script = Script::of(37, 5);
+    let mut spec = service("db", "sim/web", 5);
+    spec["Labels"] = json!({ "shoal.partition": "fenced" });
+    let db = script.create(h(0), spec);
+    script.wait_whole(30);
+    let (small, large) = ([h(0), h(1)], [h(2), h(3), h(4)]);
+    // In a cluster that is whole a restart touches nothing.
+    let before = script.actions();
+    for host in small {
+        script.kill_shoal(host);
+        script.pass(10);
+        script.start_shoal(host);
+    }
+    script.pass(60);
+    assert_eq!(script.actions(), before);
+    let cut = script.cut_off(&small);
+    script.pass(5);
+    small.iter().for_each(|host| script.kill_shoal(*host));
+    script.pass(22);
+    small.iter().for_each(|host| script.start_shoal(*host));
+    script.wait("the larger side is whole", 120, |script| {
+        let (here, there) = (script.slots(db, &small), script.slots(db, &large));
+        assert!(here.is_disjoint(&there), "never twice: {here:?} {there:?}");
+        there.len() == 5
+    });
+    script.mend(cut);
+    script.wait_whole(60);
+    script.pass(200);
+    script.done();
+}
+
 #[test]
 fn edits_of_both_sides_meet_one_wins_everywhere_and_the_other_is_kept() {
     let mut script = Script::of(34, 4);

@@ -70,6 +70,31 @@ fn a_node_that_stood_still_stops_nothing_for_what_was_ready_then() {
     script.done();
 }
 
+/// Seed 29: shoal was restarted in the middle of a start-first update, found the old container and the new one,
+/// which was not healthy yet, and took the new one for what fills the slot.
+#[test]
+fn what_is_not_healthy_yet_does_not_replace_what_serves_when_shoal_is_restarted() {
+    let mut spec = service("web", "sim/web", 1);
+    spec["UpdateConfig"] = json!({ "Order": "start-first" });
+    spec["TaskTemplate"]["ContainerSpec"]["Healthcheck"] = json!({ "Test": ["CMD", "true"] });
+    let mut script = Script::of(66, 1);
+    let web = script.create(h(0), spec);
+    script.wait_whole(30);
+    let old = script.running(h(0));
+    script
+        .update(h(0), web, |spec| spec["TaskTemplate"]["ContainerSpec"]["Env"] = json!(["V=2"]))
+        .expect("alone it may");
+    script.wait("both run", 20, |script| script.running(h(0)).len() == 2);
+    assert_eq!(script.counts(web), [1], "and the new one is not healthy yet");
+    script.kill_shoal(h(0));
+    script.start_shoal(h(0));
+    script.wait("the update is done", 60, |script| {
+        script.whole().is_ok() && script.running(h(0)).is_disjoint(&old)
+    });
+    script.pass(60);
+    script.done();
+}
+
 /// Seed 2418: a removal lost against an edit made at the same time on the other side of a cut. The service
 /// is there again, everywhere, and so is the removal, as a conflict.
 #[test]

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use membership::id::TaskId;
+use membership::id::{ServiceId, TaskId};
+use membership::member::MemberState;
 use node::slot::TaskState;
 use serde_json::{Value, json};
+use simulations::links::HostIx;
 use simulations::script::{Script, h};
 use simulations::time::Span;
 
@@ -57,4 +59,70 @@ fn a_slow_pull_does_not_keep_a_slot_empty() {
     assert!(empty < Span::secs(12), "{empty}");
     script.pass(30);
     script.done();
+}
+
+/// The host whose node drives a service's updates, by the rule that all nodes go by.
+fn steward(script: &Script, service: ServiceId, hosts: &[HostIx]) -> HostIx {
+    let ids = hosts.iter().map(|host| script.id(*host));
+    let chosen = placement::steward(service, ids).expect("somebody is there");
+    *hosts.iter().find(|host| script.id(**host) == chosen).expect("it is one of them")
+}
+
+fn rollout(script: &Script, on: HostIx, service: ServiceId) -> String {
+    let process = script.run.world.hosts[on.i()].process.as_ref().expect("it runs");
+    let view = process.core.services().into_iter().find(|view| view.id == service);
+    view.and_then(|view| view.update_status).map(|status| status.state).unwrap_or_default()
+}
+
+#[test]
+fn an_update_goes_on_though_one_steward_after_the_other_dies_half_way() {
+    for seed in 84..90 {
+        let mut script = Script::of(seed, 5);
+        let web = script.create_web(10);
+        let before: BTreeSet<TaskId> = (0..5).flat_map(|host| script.running(h(host))).collect();
+        let change = |spec: &mut Value| {
+            spec["TaskTemplate"]["ContainerSpec"]["Image"] = json!("sim/next");
+            spec["UpdateConfig"] = json!({ "Parallelism": 1, "Order": "stop-first" });
+        };
+        script.update(h(0), web, change).expect("all are there");
+        let mut alive: Vec<HostIx> = (0..5).map(h).collect();
+        for replaced in [3, 6] {
+            script.wait("some are new", 200, |script| {
+                let running = alive.iter().flat_map(|host| script.running(*host));
+                running.filter(|task| !before.contains(task)).count() >= replaced
+            });
+            let dies = steward(&script, web, &alive);
+            alive.retain(|host| *host != dies);
+            assert_eq!(rollout(&script, alive[0], web), "updating", "it is not half way");
+            let old = |script: &Script| {
+                let running = alive.iter().flat_map(|host| script.running(*host));
+                running.filter(|task| before.contains(task)).count()
+            };
+            let left = old(&script);
+            script.crash(dies);
+            // Until the crash is seen nobody goes on: what was permitted is all that is replaced meanwhile.
+            script.wait("the crash is seen", 60, |script| {
+                // By anybody: the next steward may see it before the others do.
+                let seen = |host: &HostIx| script.state_of(*host, dies) == Some(MemberState::Down);
+                let seen = alive.iter().any(seen);
+                let is = old(script);
+                assert!(seen || is + 1 >= left, "{is} of {left} old ones are left");
+                seen
+            });
+        }
+        script.wait("all are new, each once", 300, |script| {
+            let mut running = alive.iter().flat_map(|host| script.running(*host));
+            let ready = alive.iter().map(|host| script.counts(web)[host.i()]).sum::<usize>();
+            let each_once = script.slots(web, &alive).len() == 10 && ready == 10;
+            each_once && running.all(|task| !before.contains(&task))
+        });
+        script.wait("it is completed", 60, |script| {
+            alive.iter().all(|host| rollout(script, *host, web) == "completed")
+        });
+        for host in (0..5).map(h).filter(|host| !alive.contains(host)) {
+            script.boot(host);
+        }
+        script.wait_whole(200);
+        script.done();
+    }
 }

@@ -28,6 +28,16 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.messages_out.add(1);
+        self.bytes_out.add(bytes as u64);
+    }
+
+    pub(crate) fn received(&self, bytes: usize) {
+        self.messages_in.add(1);
+        self.bytes_in.add(bytes as u64);
+    }
+
     pub(crate) fn read(&self) -> Traffic {
         Traffic {
             messages_in: self.messages_in.get(),
@@ -64,15 +74,11 @@ impl Counters {
     }
 
     pub(crate) fn sent(&self, class: Class, stream: bool, bytes: usize) {
-        let flow = self.flow(class, stream);
-        flow.messages_out.add(1);
-        flow.bytes_out.add(bytes as u64);
+        self.flow(class, stream).sent(bytes);
     }
 
     pub(crate) fn received(&self, class: Class, stream: bool, bytes: usize) {
-        let flow = self.flow(class, stream);
-        flow.messages_in.add(1);
-        flow.bytes_in.add(bytes as u64);
+        self.flow(class, stream).received(bytes);
     }
 
     pub(crate) fn drops(&self) -> Drops {
@@ -87,6 +93,7 @@ impl Counters {
             refused: self.refused.get(),
             flooded: self.flooded.get(),
             gossip_entries: 0,
+            packets: 0,
         }
     }
 }

@@ -28,7 +28,8 @@ use crate::peers::Peers;
 use crate::receive::{LARGE_READS, STREAMS_PER_PEER};
 use crate::report::{FromGossip, REPORTS};
 use crate::signature::KeySigner;
-use crate::tls::{self, Roles};
+use crate::tls::{self, Purpose, Roles};
+use crate::tunnel::{self, Tunnels};
 
 /// Handshakes that may be under way at once; further ones are ignored and come again.
 const HANDSHAKES: usize = 128;
@@ -59,6 +60,7 @@ impl Gossip {
         }
         let key = config.key;
         let roles = tls::roles(&key, &config.token).map_err(|reason| StartError::Key { reason })?;
+        let tunnels = Tunnels::new(quinn::ClientConfig::new(roles.tunnel.clone()), config.pace);
         let (endpoint, client) = bind(config.listen, &key, roles, config.pace)?;
         let listen = StartError::listen(config.listen);
         let local = endpoint.local_addr().map_err(listen)?;
@@ -82,6 +84,7 @@ impl Gossip {
             signer: signer.clone(),
             peers: Mutex::new(Peers::new(key.id(), advertised, config.pace)),
             counters: Arc::new(Counters::default()),
+            tunnels,
             reports: reports.clone(),
             notices: Notices::default(),
             to_chitchat: Mutex::default(),
@@ -178,7 +181,8 @@ fn transport(pace: Pace) -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(512 * 1024))
         .receive_window(VarInt::from_u32(1024 * 1024))
         .send_window(1024 * 1024)
-        .datagram_receive_buffer_size(Some(256 * 1024))
+        // Also for containers' packets, which come over connections that the peer made: see `tunnel`.
+        .datagram_receive_buffer_size(Some(1024 * 1024))
         .datagram_send_buffer_size(64 * 1024);
     transport
 }
@@ -219,7 +223,15 @@ async fn accept(net: Arc<Net>) {
 
 async fn admit(net: &Arc<Net>, incoming: Incoming) -> Result<(), quinn::ConnectionError> {
     let quic = incoming.accept()?.await?;
-    greeting::acceptor(net, quic).await
+    match tls::purpose_of(&quic) {
+        Purpose::Members => greeting::acceptor(net, quic).await,
+        Purpose::Packets => {
+            // Its life is not that of a handshake, which has a deadline.
+            let task = net.clone();
+            net.spawn(async move { tunnel::receive(&task, quic).await });
+            Ok(())
+        }
+    }
 }
 
 /// Fills in what `advertise` leaves open.

@@ -11,6 +11,7 @@ use membership::fact::SignedFact;
 use membership::id::{Incarnation, NodeId};
 use membership::message::{Envelope, Message};
 use membership::wire::{self, WireError};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -22,6 +23,7 @@ use crate::net::Net;
 use crate::report::FromGossip;
 use crate::signature::Signer;
 use crate::stats::{ConnectionStats, Stats};
+use crate::tunnel::Tunnel;
 
 /// How many questions to hosts are open at once. Further ones are answered with silence, as a lost
 /// packet would be; the core asks again.
@@ -65,6 +67,7 @@ impl Drop for Owner {
     fn drop(&mut self) {
         self.net.endpoint.close(CloseCode::Stopping.code(), b"stopping");
         self.net.stop.cancel();
+        self.net.tunnels.stop();
     }
 }
 
@@ -158,6 +161,7 @@ impl GossipHandle {
         if let Some(facts) = net.facts.get() {
             facts.set_refused(refused.clone());
         }
+        net.tunnels.close(|node| refused.contains(&node));
         let closing = locked(&net.peers).set_refused(refused);
         for connection in closing {
             connection.close(CloseCode::Removed, "this node was removed from the cluster");
@@ -204,6 +208,12 @@ impl GossipHandle {
         calls::ask(&quic.ok_or(CallError::NotConnected)?, request).await
     }
 
+    /// Carries packets of containers: see [`crate::tunnel`]. What comes in is each packet with the member that
+    /// sent it; a second call takes it over from the first.
+    pub fn tunnel(&self) -> (Tunnel, mpsc::Receiver<(NodeId, Bytes)>) {
+        Tunnel::open(self.net().clone())
+    }
+
     pub fn stats(&self) -> Stats {
         let net = self.net();
         let now = Instant::now();
@@ -226,11 +236,14 @@ impl GossipHandle {
         let mut drops = net.counters.drops();
         drops.forged_facts += facts.forged;
         drops.gossip_entries = facts.bad_entries;
+        let (packets, dropped) = net.tunnels.read();
+        drops.packets = dropped;
         Stats {
             connections,
             datagrams: net.counters.datagrams.read(),
             streams: net.counters.streams.read(),
             chitchat: net.counters.chitchat.read(),
+            packets,
             drops,
             gossip_members: facts.members,
             chitchat_restarts: facts.restarts,
@@ -256,5 +269,6 @@ impl GossipHandle {
         // What is not done by then goes with the process.
         let _ = timeout(deadline, orderly).await;
         net.stop.cancel();
+        net.tunnels.stop();
     }
 }

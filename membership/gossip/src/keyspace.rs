@@ -37,6 +37,8 @@ pub(crate) fn key_text(key: FactKey) -> String {
         FactKey::Edges => "edges".to_owned(),
         FactKey::Claims { service, part } => format!("claims/{service}/{part}"),
         FactKey::History { service } => format!("history/{service}"),
+        FactKey::Blocks { network } => format!("blocks/{network}"),
+        FactKey::Endpoints { service, part } => format!("at/{service}/{part}"),
     }
 }
 
@@ -69,7 +71,7 @@ pub(crate) fn read(
 #[cfg(test)]
 mod tests {
     use membership::fact::MAX_FACT_BYTES;
-    use membership::id::{Incarnation, ServiceId};
+    use membership::id::{Incarnation, NetworkId, ServiceId};
 
     use super::*;
     use crate::digest::MAX_CHITCHAT_BYTES;
@@ -105,6 +107,8 @@ mod tests {
             FactKey::Edges,
             FactKey::Claims { service: ServiceId(9), part: 3 },
             FactKey::History { service: ServiceId(9) },
+            FactKey::Blocks { network: NetworkId(9) },
+            FactKey::Endpoints { service: ServiceId(9), part: 3 },
         ] {
             let good = fact(key, 10);
             let (name, value) = (key_text(key), value_text(&good).unwrap());

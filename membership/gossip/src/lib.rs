@@ -8,6 +8,7 @@
 //! - **connections**: one QUIC endpoint for each node (`endpoint`), one connection to each peer (`peers`,
 //!   `contest`, `connection`, `receive`), made and made again for ever ([`dial`]). Small messages are
 //!   datagrams and pass all queues; larger ones are streams;
+//! - **packets of containers** on encrypted networks, over connections of their own ([`tunnel`]);
 //! - **facts**: chitchat's anti-entropy over those connections ([`facts`], `run`, `carrier`), with each
 //!   value signed by its owner ([`signature`], `keyspace`), since chitchat lets any member write any key,
 //!   and with chitchat kept from hurting itself (`guard`, `digest`);
@@ -43,6 +44,7 @@ pub mod signature;
 pub mod stats;
 mod tls;
 pub mod token;
+pub mod tunnel;
 
 pub use calls::{CallError, CallReader, CallWriter};
 pub use config::{Config, Pace, StartError};
@@ -55,3 +57,4 @@ pub use report::{DisconnectReason, FromGossip, HostAnswer};
 pub use signature::{KeySigner, Signer, Unsigned};
 pub use stats::{ConnectionStats, Stats};
 pub use token::{Token, TokenError, TokenFileError};
+pub use tunnel::Tunnel;

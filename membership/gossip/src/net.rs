@@ -21,6 +21,7 @@ use crate::hello::{Hello, PROTOCOL_VERSIONS, Verdict};
 use crate::peers::{Peers, Sending};
 use crate::report::{DisconnectReason, FromGossip};
 use crate::signature::KeySigner;
+use crate::tunnel::Tunnels;
 
 pub(crate) struct Net {
     pub(crate) me: NodeId,
@@ -37,6 +38,7 @@ pub(crate) struct Net {
     pub(crate) signer: Arc<KeySigner>,
     pub(crate) peers: Mutex<Peers>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) tunnels: Tunnels,
     pub(crate) reports: mpsc::Sender<FromGossip>,
     pub(crate) notices: Notices,
     /// Where chitchat's messages go; replaced when chitchat starts again.

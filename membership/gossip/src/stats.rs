@@ -54,6 +54,8 @@ pub struct Drops {
     pub refused: u64,
     /// Digest entries of chitchat for more members than a group holds, or under wrong names.
     pub gossip_entries: u64,
+    /// Containers' packets: no connection to the host in time, no room, or nobody here who takes them.
+    pub packets: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub struct Stats {
     pub streams: Traffic,
     /// chitchat's messages, both ways of carrying together.
     pub chitchat: Traffic,
+    /// Containers' packets on encrypted networks.
+    pub packets: Traffic,
     pub drops: Drops,
     /// Members that chitchat holds state of, this node included.
     pub gossip_members: usize,

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use membership::id::NodeId;
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, SerialNumber, date_time_ymd,
@@ -41,11 +41,28 @@ const SPKI_HEADER: [u8; 12] =
 pub(crate) struct Roles {
     pub(crate) server: Arc<QuicServerConfig>,
     pub(crate) client: Arc<QuicClientConfig>,
+    /// For connections that carry packets of containers.
+    pub(crate) tunnel: Arc<QuicClientConfig>,
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Everything that nodes say to each other.
+    Members,
+    /// Packets of containers.
+    Packets,
+}
+
+const MEMBERS: &[u8] = b"shoal/1 ";
+const PACKETS: &[u8] = b"shoal-packets/1 ";
+
 /// The protocol name that only holders of the token speak.
-fn protocol_name(token: &Token) -> Vec<u8> {
-    let mut name = b"shoal/1 ".to_vec();
+fn protocol_name(purpose: Purpose, token: &Token) -> Vec<u8> {
+    let mut name = match purpose {
+        Purpose::Members => MEMBERS.to_vec(),
+        Purpose::Packets => PACKETS.to_vec(),
+    };
     for byte in token.protocol_tag() {
         name.extend_from_slice(format!("{byte:02x}").as_bytes());
     }
@@ -107,7 +124,8 @@ pub(crate) fn roles(key: &NodeKey, token: &Token) -> Result<Roles, String> {
         .with_client_cert_verifier(verifier)
         .with_single_cert(vec![leaf.clone()], private())
         .map_err(|error| error.to_string())?;
-    server.alpn_protocols = vec![protocol_name(token)];
+    server.alpn_protocols =
+        [Purpose::Members, Purpose::Packets].map(|purpose| protocol_name(purpose, token)).to_vec();
     // Resumption would spare 1 ms on a reconnect and let a removed node in without its key.
     server.send_tls13_tickets = 0;
 
@@ -117,13 +135,23 @@ pub(crate) fn roles(key: &NodeKey, token: &Token) -> Result<Roles, String> {
         .with_root_certificates(roots)
         .with_client_auth_cert(vec![leaf], private())
         .map_err(|error| error.to_string())?;
-    client.alpn_protocols = vec![protocol_name(token)];
+    client.alpn_protocols = vec![protocol_name(Purpose::Members, token)];
     client.resumption = Resumption::disabled();
+    let mut tunnel = client.clone();
+    tunnel.alpn_protocols = vec![protocol_name(Purpose::Packets, token)];
 
     Ok(Roles {
         server: Arc::new(QuicServerConfig::try_from(server).map_err(|error| error.to_string())?),
         client: Arc::new(QuicClientConfig::try_from(client).map_err(|error| error.to_string())?),
+        tunnel: Arc::new(QuicClientConfig::try_from(tunnel).map_err(|error| error.to_string())?),
     })
+}
+
+/// What the dialler of an admitted connection made it for.
+pub(crate) fn purpose_of(connection: &quinn::Connection) -> Purpose {
+    let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    let protocol = data.and_then(|data| data.protocol).unwrap_or_default();
+    if protocol.starts_with(PACKETS) { Purpose::Packets } else { Purpose::Members }
 }
 
 /// Whose certificate this is; `None` if its key is not Ed25519.
@@ -166,7 +194,9 @@ mod tests {
         let root = |key: &NodeKey, token: &Token| certificates(key, token).unwrap().0;
         assert_eq!(root(&a, &token), root(&b, &token));
         assert_ne!(root(&a, &token), root(&a, &other));
-        assert_ne!(protocol_name(&token), protocol_name(&other));
+        let name = |token| protocol_name(Purpose::Members, token);
+        assert_ne!(name(&token), name(&other));
+        assert_ne!(name(&token), protocol_name(Purpose::Packets, &token));
     }
 
     #[test]

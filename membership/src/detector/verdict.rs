@@ -25,8 +25,9 @@ use super::report::{EdgeReport, EdgeState};
 use crate::id::{Incarnation, NodeId};
 use crate::observers::Rings;
 
-/// How many witnesses one node probes in addition. The rest of them is left to the other stand-ins
-/// until these are accused themselves.
+/// How many witnesses that it does not accuse yet one node probes in addition. The rest of them has its turn when
+/// these are accused: whom a node accuses it goes on probing, for who is not probed is not accused either, and
+/// would speak for others again.
 const MAX_CHECKS: usize = 64;
 
 /// A report as it was received.
@@ -194,17 +195,46 @@ impl<'a> Evidence<'a> {
         if witnesses.is_empty() {
             return checks;
         }
+        let mut fresh: BTreeMap<NodeId, usize> = BTreeMap::new();
         let unaccused = |id| Some(id) == self.whose || !self.accusations.contains_key(&id);
         let stand_ins = self.rings.restricted_to(unaccused);
+        let left_alone = self.left_alone();
         for witness in witnesses {
-            for stand_in in stand_ins.observers_of(witness) {
-                let mine = checks.entry(stand_in).or_default();
-                if self.whose.is_none_or(|whose| whose == stand_in) && mine.len() < MAX_CHECKS {
-                    mine.insert(witness);
+            let mut asked = stand_ins.observers_of(witness);
+            asked.extend(left_alone.iter().copied().filter(|id| *id != witness));
+            for stand_in in asked {
+                if self.whose.is_some_and(|whose| whose != stand_in) {
+                    continue;
                 }
+                if !self.accuses(stand_in, witness) {
+                    let fresh = fresh.entry(stand_in).or_default();
+                    if *fresh == MAX_CHECKS {
+                        continue;
+                    }
+                    *fresh += 1;
+                }
+                checks.entry(stand_in).or_default().insert(witness);
             }
         }
         checks
+    }
+
+    /// Unaccused members that accuse most of those they observe: what is left of a cluster, perhaps. That others
+    /// are unaccused means little to them, and they stand in for everybody.
+    fn left_alone(&self) -> Vec<NodeId> {
+        let accusers: BTreeSet<NodeId> =
+            self.accusations.values().flat_map(BTreeMap::keys).copied().collect();
+        let unaccused = accusers.into_iter().filter(|id| match self.whose {
+            Some(whose) => *id == whose,
+            None => !self.accusations.contains_key(id),
+        });
+        unaccused
+            .filter(|id| {
+                let observed = self.rings.observed_by(*id);
+                let down = observed.iter().filter(|target| self.accuses(*id, **target)).count();
+                2 * down > observed.len()
+            })
+            .collect()
     }
 }
 
@@ -325,6 +355,50 @@ mod tests {
                 (n, edges.collect())
             },
         )
+    }
+
+    /// Whom each of the living believes to be down when all others died at once, round after round of probes: what
+    /// a node observes or stands in for fails, and what it probes no more it accuses no more.
+    fn agreed_after(n: u128, living: &[u128], rounds: usize) -> Option<usize> {
+        let members = members(n);
+        let rings = Rings::new(&members.keys().copied().collect());
+        let is_dead = |id: &NodeId| !living.contains(&id.0);
+        let mut checks: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
+        for round in 0..rounds {
+            let mut edges = Vec::new();
+            for me in living {
+                let mut probed = rings.observed_by(NodeId(*me));
+                probed.extend(checks.remove(&NodeId(*me)).unwrap_or_default());
+                edges.extend(probed.into_iter().filter(is_dead).map(|target| (*me, target.0)));
+            }
+            let reports = reports(&edges);
+            let all_agree = living.iter().all(|me| {
+                let whose = Some(NodeId(*me));
+                let evidence = Evidence::gather(whose, &members, &rings, BTreeMap::new(), &reports);
+                let down = evidence.down();
+                checks.extend(evidence.checks(&down).into_iter().filter(|(of, _)| of.0 == *me));
+                down.len() + living.len() == members.len()
+            });
+            if all_agree {
+                return Some(round);
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn the_few_that_are_left_agree_that_all_others_are_gone() {
+        for (n, living) in [
+            (30, vec![7]),
+            (78, vec![5, 20, 40, 60, 78]),
+            (100, vec![1]),
+            (100, vec![17, 18, 19]),
+            (300, vec![150]),
+            (300, vec![1, 100, 200, 300]),
+        ] {
+            let agreed = agreed_after(n, &living, 40);
+            assert!(agreed.is_some(), "{} of {n} never agree", living.len());
+        }
     }
 
     #[test]

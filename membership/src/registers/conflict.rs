@@ -29,8 +29,9 @@ pub struct Conflict {
 /// The conflict record if `loser` was written without knowledge of `winner` and says something else.
 pub(super) fn between(winner: &Record, loser: &Record, loser_digest: Digest) -> Option<Record> {
     let heeded = match loser.key.kind {
-        // Conflicts are not edited, and rollouts are written by stewards, who go by what stands.
-        Kind::Conflict | Kind::Rollout => false,
+        // Conflicts are not edited, rollouts are written by stewards, who go by what stands, and what ended
+        // of a job is written by its node alone.
+        Kind::Conflict | Kind::Rollout | Kind::Completions => false,
         _ => true,
     };
     let concurrent = !winner.ancestors.contains(&loser_digest);

@@ -5,8 +5,8 @@
 //! [`Kind::Conflict`], built from the loser alone and therefore the same on every node, until somebody
 //! dismisses it by writing a tombstone over it.
 //!
-//! This type is the memory image; the caller puts every record that [`Registers::merge`] reports as
-//! changed, and every conflict it hands back, on disk and sends them on.
+//! This type is the memory image; before it merges records the caller puts their [`Registers::outcome`] on
+//! disk, and sends on what [`Registers::merge`] then reports as changed and every conflict it hands back.
 
 mod buckets;
 mod check;
@@ -29,9 +29,9 @@ use crate::time::Wall;
 /// What a merge did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merge {
-    /// The record stands now and did not before: persist it and pass it on.
+    /// The record stands now and did not before: pass it on.
     pub changed: bool,
-    /// A concurrent edit lost and is kept: persist this record too and pass it on. Already merged.
+    /// A concurrent edit lost and is kept: pass this record on too. Already merged.
     pub conflict: Option<Record>,
 }
 
@@ -110,6 +110,17 @@ impl Registers {
             .filter(|(_, record)| !record.is_tombstone())
     }
 
+    /// As [`Self::live`], of the ids within a range.
+    pub fn live_within(
+        &self,
+        kind: Kind,
+        ids: std::ops::RangeInclusive<u128>,
+    ) -> impl Iterator<Item = &Record> {
+        let (first, last) = (Key { kind, id: *ids.start() }, Key { kind, id: *ids.end() });
+        let entries = self.entries.range(first..=last).map(|(_, entry)| &entry.record);
+        entries.filter(|record| !record.is_tombstone())
+    }
+
     /// Everything, tombstones too, in order of key.
     pub fn iter(&self) -> impl Iterator<Item = &Record> {
         self.entries.values().map(|entry| &entry.record)
@@ -125,15 +136,30 @@ impl Registers {
 
     /// True if merging `record` would do anything at all, be it to make a conflict.
     pub fn would_change(&self, record: &Record) -> bool {
-        let (stands, conflict) = self.judge(&Entry::new(record.clone()));
+        let (stands, conflict) = judge(|key| self.entries.get(key), &Entry::new(record.clone()));
         stands || conflict.is_some()
+    }
+
+    /// What merging these records one after the other would change: those that would stand afterwards, and the
+    /// conflicts of edits that would lose. Put on a disk in one write, it loses nothing: what is written over
+    /// there is kept as a conflict by the same write or not written over.
+    pub fn outcome<'r>(&self, records: impl IntoIterator<Item = &'r Record>) -> Vec<Record> {
+        let mut changed: BTreeMap<Key, Entry> = BTreeMap::new();
+        for record in records {
+            let new = Entry::new(record.clone());
+            let held = |key: &Key| changed.get(key).or_else(|| self.entries.get(key));
+            let (stands, conflict) = judge(held, &new);
+            changed.extend(stands.then_some((new.record.key, new)));
+            changed.extend(conflict.map(|conflict| (conflict.key, Entry::new(conflict))));
+        }
+        changed.into_values().map(|entry| entry.record).collect()
     }
 
     /// Takes a record in. The caller has put it through [`Record::check`] and shown its stamp to the
     /// clock. Commutative, associative and idempotent in what stands afterwards.
     pub fn merge(&mut self, record: Record) -> Merge {
         let entry = Entry::new(record);
-        let (changed, conflict) = self.judge(&entry);
+        let (changed, conflict) = judge(|key| self.entries.get(key), &entry);
         if changed {
             self.put(entry);
         }
@@ -141,20 +167,6 @@ impl Registers {
             self.put(Entry::new(conflict.clone()));
         }
         Merge { changed, conflict }
-    }
-
-    /// Whether `new` will stand, and the conflict record to put beside it if there is a new one.
-    fn judge(&self, new: &Entry) -> (bool, Option<Record>) {
-        let Some(held) = self.entries.get(&new.record.key) else { return (true, None) };
-        if held.digest == new.digest {
-            return (false, None);
-        }
-        let stands = held.order() < new.order();
-        let (winner, loser) = if stands { (new, held) } else { (held, new) };
-        let conflict = conflict::between(&winner.record, &loser.record, loser.digest)
-            // Not a second time, and not after it was dismissed.
-            .filter(|c| self.get(&c.key).is_none_or(|held| held.order() < c.order()));
-        (stands, conflict)
     }
 
     fn put(&mut self, entry: Entry) {
@@ -204,4 +216,18 @@ impl Registers {
     pub fn conflicts(&self) -> Vec<Conflict> {
         conflict::open(self)
     }
+}
+
+/// Whether `new` will stand over what is held, and the conflict record to put beside it if there is a new one.
+fn judge<'e>(held: impl Fn(&Key) -> Option<&'e Entry>, new: &Entry) -> (bool, Option<Record>) {
+    let Some(standing) = held(&new.record.key) else { return (true, None) };
+    if standing.digest == new.digest {
+        return (false, None);
+    }
+    let stands = standing.order() < new.order();
+    let (winner, loser) = if stands { (new, standing) } else { (standing, new) };
+    let conflict = conflict::between(&winner.record, &loser.record, loser.digest)
+        // Not a second time, and not after it was dismissed.
+        .filter(|c| held(&c.key).is_none_or(|known| known.record.order() < c.order()));
+    (stands, conflict)
 }

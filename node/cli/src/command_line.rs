@@ -7,7 +7,8 @@ use crate::exit::Outcome;
 use crate::output::say;
 use crate::service::{self, ServiceCommand};
 use crate::{
-    configs, conflicts, demo, explain, host, leave, nodes, plan, simulate, status, token, up,
+    configs, conflicts, demo, explain, host, import, leave, nodes, plan, simulate, status, token,
+    up,
 };
 
 const EXIT_CODES: &str = "\
@@ -63,6 +64,9 @@ enum Command {
     /// Replace the content of configs in place
     #[command(subcommand)]
     Config(configs::ConfigCommand),
+    /// Create here what another orchestrator runs
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Look at edits that lost against a concurrent one
     #[command(subcommand)]
     Conflicts(conflicts::ConflictsCommand),
@@ -92,6 +96,7 @@ pub(crate) async fn run(line: Shoal) -> Outcome {
         Command::Plan(flags) => plan::run(&client()?, &flags).await,
         Command::Explain(flags) => explain::run(&client()?, &flags).await,
         Command::Config(command) => configs::run(&client()?, command).await,
+        Command::Import(command) => import::run(&client()?, command).await,
         Command::Conflicts(command) => conflicts::run(&client()?, command).await,
         Command::Simulate(what) => simulate::run(*what, client).await,
         Command::Completion { shell } => {
@@ -141,6 +146,10 @@ mod tests {
             "shoal simulate scenario rack-loss --from-cluster --host unix:///x",
             "shoal simulate run --hosts 10 --replicas 100 --kill 30%",
             "shoal config update site ./site.conf --signal HUP",
+            "shoal import swarm",
+            "shoal import swarm --from unix:///x --stopped --secrets . --dry-run --format json web db",
+            "shoal service create --secret key --config source=site,target=/etc/site busybox",
+            "shoal service update --secret-rm old --secret-add source=new,target=old web",
             "shoal demo",
             "shoal demo --nodes 5 --replicas 20 --keep --runtime process",
         ] {
@@ -168,6 +177,8 @@ mod tests {
             "shoal plan --scale web",
             "shoal plan --add 0",
             "shoal explain",
+            "shoal import",
+            "shoal service create --secret target=x busybox",
             "shoal nonsense",
         ] {
             assert!(!accepts(line), "{line}");

@@ -16,6 +16,7 @@ mod demo;
 mod exit;
 mod explain;
 mod host;
+mod import;
 mod leave;
 mod nodes;
 mod output;

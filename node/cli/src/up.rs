@@ -73,6 +73,15 @@ pub(crate) struct UpFlags {
     /// Whether services may be privileged or use devices of this host [default: false]
     #[arg(long, value_name = "BOOL")]
     allow_privileged: Option<String>,
+    /// Take HTTP requests here, for services with routes (see docs/OPERATING.md) [default: nowhere]
+    #[arg(long, value_name = "[IP]:PORT")]
+    http: Option<String>,
+    /// Take HTTPS requests here [default: nowhere]
+    #[arg(long, value_name = "[IP]:PORT")]
+    https: Option<String>,
+    /// A folder with NAME.crt and NAME.key, for HTTPS
+    #[arg(long, value_name = "DIR")]
+    certificates: Option<String>,
     /// `error`, `warn`, `info`, `debug`, `trace`, or directives [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -105,6 +114,9 @@ impl UpFlags {
             reserve_memory: self.reserve_memory,
             rebalance: self.rebalance,
             allow_privileged: self.allow_privileged,
+            http: self.http,
+            https: self.https,
+            certificates: self.certificates,
             log: self.log,
         };
         Settings::layered(flags, env, file).map_err(|e| usage(&e))

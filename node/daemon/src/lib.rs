@@ -3,6 +3,7 @@
 pub mod api;
 pub mod daemon;
 mod engine_http;
+pub mod network;
 mod predefined;
 pub mod runtime;
 pub mod settings;

@@ -117,6 +117,9 @@ pub struct Settings {
     /// `shoal.privileged` and `shoal.devices` of their containers). Whoever may create services is then
     /// root here. Default false.
     pub allow_privileged: bool,
+    /// `--http`, `--https` and `--certificates`: where this node takes HTTP requests for services that have routes,
+    /// and the folder of certificates. Default: nowhere.
+    pub http: crate::network::http::Settings,
     /// `--log`: `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,gossip=debug`.
     /// Default `info`.
     pub log: String,
@@ -202,6 +205,10 @@ impl Settings {
             layers.scalar("allow_privileged"),
             false,
         ));
+        let plain = problems.keep(parse::entrance("http", layers.scalar("http")));
+        let secure = problems.keep(parse::entrance("https", layers.scalar("https")));
+        let certificates =
+            problems.keep(parse::certificates(layers.scalar("certificates"), secure.flatten()));
         let log = problems.keep(parse::log(layers.scalar("log")));
         Some(Self {
             name: name?,
@@ -219,6 +226,11 @@ impl Settings {
             reserve: Resources { cpu_milli: cpu_milli?, memory_bytes: memory_bytes? },
             rebalance: rebalance?,
             allow_privileged: allow_privileged?,
+            http: crate::network::http::Settings {
+                plain: plain?,
+                secure: secure?,
+                certificates: certificates?,
+            },
             log: log?,
         })
     }

@@ -80,6 +80,8 @@ pub struct PicturedService {
     /// `None` for a service that this node does not run on its reading; `idle` then says why.
     pub wants: Option<Wants>,
     pub idle: Option<String>,
+    /// Of a job, whose tasks come and go and are not foreseen: what each that runs takes on its host.
+    pub job: Option<Request>,
     /// Everybody who claims a slot; the best live claim first, then the other live ones by node, then
     /// those of members that are gone.
     pub claims: BTreeMap<Slot, Vec<Holding>>,
@@ -171,7 +173,8 @@ impl Node {
 
     fn picture_service(&self, service: &Service, cluster: &Cluster) -> PicturedService {
         let spec = service.active();
-        let wants = spec.map(|spec| Wants {
+        let job = spec.filter(|spec| spec.mode.is_job()).map(|spec| request(service.id, spec));
+        let wants = spec.filter(|spec| !spec.mode.is_job()).map(|spec| Wants {
             request: request(service.id, spec),
             mode: spec.mode,
             replicas: spec.replicas,
@@ -183,6 +186,10 @@ impl Node {
             (Ok(_), Some(other)) => {
                 Some(format!("an older service bears its name ({other}): it runs nothing"))
             }
+            (Ok(_), None) if job.is_some() => Some(
+                "it is a job: its tasks come and go, and where the next ones run is decided when their turn comes"
+                    .to_owned(),
+            ),
             (Ok(_), None) => None,
         };
         let claims = self.view.claims.slots(service.id).map(|(slot, holders)| {
@@ -201,6 +208,7 @@ impl Node {
             name: service.name().to_owned(),
             wants,
             idle,
+            job,
             claims: claims.collect(),
             pending: self
                 .pending_reasons(service)
@@ -268,9 +276,11 @@ impl Picture {
     fn cluster(&self) -> Cluster {
         let mut cluster = self.empty_cluster();
         for service in self.services.values() {
-            let Some(wants) = &service.wants else { continue };
-            for claim in service.claims.values().flatten().filter(|claim| claim.live) {
-                cluster.add_load(claim.node, &wants.request);
+            let wanted = service.wants.as_ref().map(|wants| &wants.request);
+            let Some(request) = wanted.or(service.job.as_ref()) else { continue };
+            let ended = |claim: &Holding| service.job.is_some() && claim.phase == Phase::Complete;
+            for claim in service.claims.values().flatten().filter(|c| c.live && !ended(c)) {
+                cluster.add_load(claim.node, request);
             }
         }
         cluster

@@ -118,8 +118,10 @@ impl Picture {
         let work = |service: &PicturedService| {
             let wants = service.wants.as_ref()?;
             let seats = match wants.mode {
-                Mode::Replicated => Seats::Slots { count: wants.replicas, held: service.held() },
-                Mode::Global => {
+                Mode::Replicated | Mode::ReplicatedJob => {
+                    Seats::Slots { count: wants.replicas, held: service.held() }
+                }
+                Mode::Global | Mode::GlobalJob => {
                     let live = service.claims.values().flatten().filter(|claim| claim.live);
                     Seats::EachHost { on: live.map(|claim| claim.node).collect() }
                 }

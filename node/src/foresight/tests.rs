@@ -90,10 +90,11 @@ fn wants(id: u128, replicas: u32) -> Wants {
 /// A service whose slots are held by these hosts, in turn.
 fn service(name: &str, wants: Wants, on: &[u32]) -> PicturedService {
     let slot = |place: usize, host: u32| match wants.mode {
-        Mode::Replicated => Slot::Index(place as u32 + 1),
-        Mode::Global => Slot::Node(node(host)),
+        mode if mode.is_global() => Slot::Node(node(host)),
+        _ => Slot::Index(place as u32 + 1),
     };
     PicturedService {
+        job: None,
         name: name.to_owned(),
         claims: on
             .iter()

@@ -104,8 +104,10 @@ impl Picture {
         let mut slots: Vec<Slot> = service.claims.keys().copied().collect();
         if let Some(wants) = &service.wants {
             match wants.mode {
-                Mode::Replicated => slots.extend((1..=wants.replicas).map(Slot::Index)),
-                Mode::Global => slots.extend(self.members.keys().copied().map(Slot::Node)),
+                mode if !mode.is_global() => {
+                    slots.extend((1..=wants.replicas).map(Slot::Index));
+                }
+                _ => slots.extend(self.members.keys().copied().map(Slot::Node)),
             }
         }
         slots.sort_unstable();
@@ -214,8 +216,10 @@ impl Asking<'_> {
 
     fn unwanted(&self) -> String {
         match self.wants.mode {
-            Mode::Global => "the service is global: its slots are the nodes".to_owned(),
-            Mode::Replicated => {
+            Mode::Global | Mode::GlobalJob => {
+                "the service is global: its slots are the nodes".to_owned()
+            }
+            Mode::Replicated | Mode::ReplicatedJob => {
                 let slots = self.wants.replicas;
                 format!("the service has {slots} replicas, so there is no such slot (any more)")
             }

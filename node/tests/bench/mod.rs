@@ -136,6 +136,7 @@ pub(crate) fn container(slot: u32, epoch: Epoch, task: TaskId) -> Found {
         stopping: false,
         pid: None,
         ports: Vec::new(),
+        addresses: Vec::new(),
     }
 }
 
@@ -179,6 +180,8 @@ struct Seat {
     core: Option<Node>,
     engine: BTreeMap<TaskId, Found>,
     stopping: BTreeSet<TaskId>,
+    /// When each container came up.
+    up_since: BTreeMap<TaskId, u64>,
     incarnation: u64,
 }
 
@@ -210,6 +213,7 @@ impl Bench {
             core: None,
             engine: found.into_iter().map(|found| (found.task, found)).collect(),
             stopping: BTreeSet::new(),
+            up_since: BTreeMap::new(),
             incarnation: 1,
         };
         let mut bench = Self {
@@ -312,6 +316,7 @@ impl Bench {
             Event::Started(seat, action, order) => {
                 let found = started(&order);
                 self.seats[seat].engine.insert(order.task, found.clone());
+                self.seats[seat].up_since.insert(order.task, self.at);
                 let result = ActionResult::Started(Box::new(found));
                 self.put(seat, Input::Done { id: action, result });
             }
@@ -351,8 +356,8 @@ impl Bench {
                     let input = Input::Persisted { id, result: Ok(()) };
                     self.later(5, Event::Input(seat, Box::new(input)));
                 }
-                Effect::RaiseIncarnation => {
-                    self.seats[seat].incarnation += 1;
+                Effect::RaiseIncarnation { above } => {
+                    self.seats[seat].incarnation = self.seats[seat].incarnation.max(above.0) + 1;
                     let drawn = Incarnation(self.seats[seat].incarnation);
                     self.later(5, Event::Input(seat, Box::new(Input::Incarnation(drawn))));
                 }
@@ -363,6 +368,7 @@ impl Bench {
                 | Effect::Reply { .. }
                 | Effect::AskHost { .. }
                 | Effect::Notice(_)
+                | Effect::Network(_)
                 | Effect::Forget(_)
                 | Effect::Exit => {}
             }
@@ -378,7 +384,11 @@ impl Bench {
             RuntimeAction::Stop { task, .. } | RuntimeAction::Remove { task, .. } => {
                 let slot = self.seats[seat].engine.get(&task).map(|found| found.slot);
                 self.seats[seat].stopping.insert(task);
+                // A start that was called off while it was under way is stopped the moment it is done: it never
+                // served anybody.
+                let served = self.seats[seat].up_since.get(&task) != Some(&self.at);
                 if let Some(Slot::Index(slot)) = slot
+                    && served
                     && self.ready(slot).is_empty()
                 {
                     let text =
@@ -392,6 +402,10 @@ impl Bench {
                 let found = self.seats[seat].engine.values().cloned().collect();
                 let result = ActionResult::Listed(found);
                 self.later(10, Event::Input(seat, Box::new(Input::Done { id: action, result })));
+            }
+            RuntimeAction::Networks { .. } => {
+                let result = ActionResult::Networks { found: Vec::new(), failed: Vec::new() };
+                self.later(5, Event::Input(seat, Box::new(Input::Done { id: action, result })));
             }
             RuntimeAction::Prepare { .. } => {
                 let done = Input::Done { id: action, result: ActionResult::Prepared };

@@ -1,6 +1,6 @@
 //! Promise 5: whatever happens to the shoal process, its containers are adopted again. A node never starts
 //! beside a replica of its own that is ready and up to date, unless it has given that one up (a start that was
-//! called off may be carried out by a slow engine all the same).
+//! called off may be carried out by a slow engine all the same), or its address is another node's.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ impl Check for Adopted {
             ready.filter(|other| *other != task && !self.given_up.contains(other)).find(|other| {
                 picture.tasks.get(other).is_some_and(|other| {
                     other.host == *host && other.running && other.template == Some(*template)
-                })
+                }) && !picture.has_lost_its_address(*host, **other)
             });
         if let Some(own) = own {
             let (place, task, own) = (ShortPlace(*place), ShortTask(*task), ShortTask(*own));

@@ -15,10 +15,13 @@ impl Check for Capacity {
     fn see(&mut self, at: At, seen: &Seen, picture: &Picture, found: &mut Found) {
         let Seen::Container { host, task, what: Became::Started, .. } = seen else { return };
         let Some(capacity) = picture.capacity.get(host) else { return };
-        if picture.tasks.get(task).is_none_or(|task| task.reservation == Resources::default()) {
+        let nothing = Resources::default();
+        let asks =
+            picture.tasks.get(task).is_some_and(|t| t.counts(at) && t.reservation != nothing);
+        if !asks {
             return;
         }
-        let running = picture.tasks.values().filter(|task| task.host == *host && task.running);
+        let running = picture.tasks.values().filter(|task| task.host == *host && task.counts(at));
         let used = running.fold(Resources::default(), |sum, task| Resources {
             cpu_milli: sum.cpu_milli + task.reservation.cpu_milli,
             memory_bytes: sum.memory_bytes + task.reservation.memory_bytes,

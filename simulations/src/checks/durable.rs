@@ -4,12 +4,22 @@
 
 use std::collections::BTreeMap;
 
-use membership::record::Kind;
+use membership::clock::Stamp;
+use membership::id::NodeId;
+use membership::record::Key;
 
 use super::{Check, Found, Picture};
+use crate::links::HostIx;
 use crate::operators::CommandNo;
 use crate::seen::{RecordName, Seen};
-use crate::time::At;
+use crate::time::{At, Span};
+
+/// After this a node gives up waiting for the word of a second disk.
+const ON_THE_WAY: Span = Span::secs(10);
+
+fn holds(disk: &BTreeMap<Key, (Stamp, NodeId)>, (key, stamp, writer): &RecordName) -> bool {
+    disk.get(key).is_some_and(|order| *order >= (*stamp, *writer))
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Durable {
@@ -17,10 +27,17 @@ pub(super) struct Durable {
 }
 
 impl Durable {
-    fn on_disks(picture: &Picture, (key, stamp, writer): &RecordName) -> usize {
-        let holds =
-            |disk: &BTreeMap<_, _>| disk.get(key).is_some_and(|order| *order >= (*stamp, *writer));
-        picture.disks.values().filter(|disk| holds(disk)).count()
+    fn on_disks(picture: &Picture, record: &RecordName) -> usize {
+        picture.disks.values().filter(|disk| holds(disk, record)).count()
+    }
+
+    /// As the node that acknowledges can know: of a disk that was lost while its word was on the way it cannot.
+    fn on_disks_lately(at: At, picture: &Picture, record: &RecordName) -> usize {
+        let now = |host: &HostIx| picture.disks.get(host).is_some_and(|disk| holds(disk, record));
+        let lost = picture.lost_disks.iter().filter(|(host, (when, disk))| {
+            !now(host) && at.since(*when) <= ON_THE_WAY && holds(disk, record)
+        });
+        Self::on_disks(picture, record) + lost.count()
     }
 }
 
@@ -29,7 +46,7 @@ impl Check for Durable {
         match seen {
             Seen::Acked { host, command, records, alive } => {
                 for record in records {
-                    let disks = Self::on_disks(picture, record);
+                    let disks = Self::on_disks_lately(at, picture, record);
                     if disks < (*alive).clamp(1, 2) {
                         found.push(at, "durable", format!("{host} acknowledged command {} with {record:?} on {disks} disks, {alive} members alive", command.0));
                     }
@@ -38,10 +55,7 @@ impl Check for Durable {
             }
             Seen::Told { host, records } => {
                 let disk = picture.disks.get(host);
-                // A conflict is derived from what is on the disk, and derived again if it is lost.
-                for (key, stamp, writer) in
-                    records.iter().filter(|(key, ..)| key.kind != Kind::Conflict)
-                {
+                for (key, stamp, writer) in records {
                     let held = disk.and_then(|disk| disk.get(key));
                     if held.is_none_or(|order| *order < (*stamp, *writer)) {
                         found.push(at, "durable", format!("{host} tells of {key:?} {stamp:?}, which is not on its disk: that has {held:?}"));

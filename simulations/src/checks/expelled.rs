@@ -1,5 +1,4 @@
-//! Promise 7, as far as it can be seen here: who was removed from the cluster is told nothing any more. (That a
-//! host without the token learns nothing is shown in the gossip crate, where the handshakes are.)
+//! Promise 7: who was removed from the cluster is told nothing any more.
 
 use std::collections::BTreeMap;
 

@@ -22,11 +22,12 @@ impl Check for Limits {
                 }
             }
             Seen::Container { host, place, task, what: Became::Started } => {
-                let Some(most) = picture.tasks.get(task).map(|task| task.per_node) else { return };
+                let started = picture.tasks.get(task).filter(|task| task.counts(at));
+                let Some(most) = started.map(|task| task.per_node) else { return };
                 let slots: BTreeSet<_> = picture
                     .tasks
                     .values()
-                    .filter(|t| t.host == *host && t.running && t.place.service == place.service)
+                    .filter(|t| t.host == *host && t.counts(at) && t.place.service == place.service)
                     .map(|task| task.place.slot)
                     .collect();
                 if most > 0 && slots.len() as u64 > most {

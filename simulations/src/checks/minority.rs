@@ -26,6 +26,9 @@ pub(super) struct Minority {
     /// Engines that do not answer, and loops that are too slow to stop anything.
     ill: BTreeMap<HostIx, u32>,
     reported: BTreeSet<TaskId>,
+    /// When each host's process started: one that starts in the smaller part counts from there, for it cannot
+    /// know since when it has been one.
+    started: BTreeMap<HostIx, At>,
 }
 
 impl Minority {
@@ -47,6 +50,9 @@ impl Check for Minority {
                 for host in picture.part.keys().filter(|host| small(host)) {
                     self.small_since.entry(*host).or_insert(at);
                 }
+            }
+            Seen::Process { host, .. } => {
+                self.started.insert(*host, at);
             }
             Seen::Engine { host, well } => self.note_health(*host, *well),
             Seen::Strained { host, strained } => self.note_health(*host, !strained),
@@ -78,7 +84,9 @@ impl Check for Minority {
         let kept = picture.tasks.iter().filter(|(_, task)| task.fenced && task.ready).filter(
             |(_, task)| {
                 let well = self.ill.get(&task.host).is_none_or(|count| *count == 0);
-                let since = small.get(&task.host).map(|since| (*since).max(task.since));
+                let started = self.started.get(&task.host).copied().unwrap_or_default();
+                let since =
+                    small.get(&task.host).map(|since| (*since).max(task.since).max(started));
                 well && since.is_some_and(|since| at.since(since) > FENCED)
                     && picture.part.contains_key(&task.host)
             },

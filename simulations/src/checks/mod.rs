@@ -10,10 +10,14 @@ mod capacity;
 mod conflicts;
 mod durable;
 mod expelled;
+mod files;
+mod jobs;
 mod limits;
 mod make_before_break;
 mod minority;
 mod moves;
+mod networks;
+mod outsiders;
 mod picture;
 mod removed;
 mod rising;
@@ -52,7 +56,9 @@ const KEPT: usize = 50;
 
 impl Found {
     pub fn push(&mut self, at: At, check: &'static str, text: impl Into<String>) {
-        if self.violations.len() < KEPT {
+        // But not the first of a check: echoes of one must not hide another.
+        let known = self.violations.iter().any(|violation| violation.check == check);
+        if self.violations.len() < KEPT || !known {
             self.violations.push(Violation { at, check, text: text.into() });
         } else {
             self.more += 1;
@@ -108,6 +114,10 @@ impl Default for Checks {
                 Box::new(moves::Moves::default()),
                 Box::new(conflicts::Conflicts::default()),
                 Box::new(expelled::Expelled::default()),
+                Box::new(outsiders::Outsiders::default()),
+                Box::new(jobs::Jobs::default()),
+                Box::new(files::Files::default()),
+                Box::new(networks::Networks),
             ],
         }
     }

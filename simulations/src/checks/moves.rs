@@ -1,12 +1,13 @@
 //! Promise 4: a running replica never moves because something else failed.
 //!
 //! A node that has just changed its mind about some member must not start a slot whose holder, another
-//! one, is well by its own view and by all that is true. (When a view has been quiet for half a minute a node
+//! one, is well by its own view and by all that is true, and the only one of its key: a copy of it that
+//! starts says that it runs nothing. (When a view has been quiet for half a minute a node
 //! may pull, to even load out; that is a move, but not because of a failure.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use membership::id::NodeId;
+use membership::id::{NodeId, TaskId};
 use membership::member::MemberState;
 use node::slot::{Place, Slot};
 
@@ -32,6 +33,8 @@ pub(super) struct Moves {
     turned: BTreeMap<HostIx, At>,
     /// A slot that a node is trying already.
     tried: BTreeMap<(HostIx, Place), At>,
+    /// What its own node is about to stop: it has told the others, and serves for a moment longer.
+    given_up: BTreeSet<TaskId>,
 }
 
 impl Moves {
@@ -62,6 +65,7 @@ impl Check for Moves {
                 self.well_since.insert(*host, at);
                 self.beliefs.retain(|(of, _), _| of != host);
             }
+            Seen::GivesUp { task, .. } => drop(self.given_up.insert(*task)),
             Seen::Strained { host, strained } => self.health(at, *host, !strained),
             Seen::Engine { host, well } => self.health(at, *host, *well),
             Seen::Verdict { host, about, to } => {
@@ -79,6 +83,7 @@ impl Check for Moves {
                     return;
                 }
                 let ready = picture.ready.get(place).into_iter().flatten();
+                let ready = ready.filter(|task| !self.given_up.contains(task));
                 let holder = ready.filter_map(|task| picture.tasks.get(task)).find(|task| {
                     let id = picture.processes.get(&task.host);
                     let believed = id.and_then(|id| self.beliefs.get(&(*host, *id)));
@@ -86,6 +91,7 @@ impl Check for Moves {
                         && task.template == Some(*template)
                         && believed.is_none_or(|state| *state == MemberState::Alive)
                         && self.is_well(at, task.host)
+                        && !picture.has_double(at, task.host)
                         && at.since(task.since) > RECENT
                 });
                 if let Some(holder) = holder {

@@ -2,13 +2,17 @@
 //! epochs under which its replicas of a slot are ready. (A claim that had no container yet is forgotten
 //! in a crash, so what is not ready may be claimed again with the epoch of an older container. And epochs are
 //! drawn from the clock: a node that is started again after its clock was set back draws lower ones than
-//! those that it, and everybody who heard them, has forgotten.)
+//! those that it, and everybody who heard them, has forgotten. So does one that had drawn above the claim of
+//! a node whose clock runs ahead, and has given the slot up since: the word about the epoch is on the
+//! container, and goes with it. And an engine may carry out late what an earlier process of the node ordered,
+//! under the epoch of then.)
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use membership::id::{Incarnation, NodeId};
 use node::slot::{Epoch, Phase, Place};
 
+use super::picture::Task;
 use super::{Check, Found, Picture};
 use crate::links::HostIx;
 use crate::seen::Seen;
@@ -27,7 +31,7 @@ pub(super) struct Rising {
 }
 
 impl Check for Rising {
-    fn see(&mut self, at: At, seen: &Seen, _: &Picture, found: &mut Found) {
+    fn see(&mut self, at: At, seen: &Seen, picture: &Picture, found: &mut Found) {
         match seen {
             Seen::Process { id, .. } | Seen::Published { id, .. } | Seen::Claim { id, .. }
                 if self.cloned.contains(id) => {}
@@ -35,9 +39,11 @@ impl Check for Rising {
                 self.set_back.insert(*host);
             }
             Seen::Process { host, id, incarnation } => {
-                if self.set_back.remove(host) {
-                    self.ready.retain(|(of, _), _| of != id);
-                }
+                let set_back = self.set_back.remove(host);
+                let containers = picture.tasks.values();
+                let containers = containers.filter(|task| task.host == *host && task.made);
+                let kept: BTreeSet<Place> = containers.map(|task| task.place).collect();
+                self.ready.retain(|(of, place), _| of != id || !set_back && kept.contains(place));
                 self.ids.entry(*host).or_default().insert(*id);
                 if let Some(before) =
                     self.started.insert(*id, *incarnation).filter(|before| before >= incarnation)
@@ -69,9 +75,11 @@ impl Check for Rising {
                     self.ready.retain(|(of, _), _| of != id);
                 }
             }
-            Seen::Claim { id, place, epoch, phase: Phase::Ready, .. } => {
+            Seen::Claim { host, id, place, epoch, phase: Phase::Ready } => {
                 let before = self.ready.insert((*id, *place), *epoch);
-                if let Some(before) = before.filter(|before| before > epoch) {
+                let here = |task: &&Task| task.place == *place && task.host == *host && task.ready;
+                let late = picture.tasks.values().filter(here).any(|task| task.called_off);
+                if let Some(before) = before.filter(|before| before > epoch && !late) {
                     let place = ShortPlace(*place);
                     found.push(
                         at,

@@ -15,9 +15,9 @@ impl Check for Silence {
             return;
         }
         match seen {
-            // What fell over on a node is kept from it for up to an hour, and evened out then.
+            // What failed on a node too often is kept from it for up to an hour, and evened out then.
             Seen::Start { place, .. } | Seen::Stop { place, .. }
-                if picture.fell.contains(&place.service) => {}
+                if picture.kept_away.contains(&place.service) => {}
             Seen::Start { host, place, .. } => {
                 found.push(
                     at,
@@ -34,7 +34,7 @@ impl Check for Silence {
                     format!("{host} stops {} in a settled cluster", ShortPlace(*place)),
                 );
             }
-            Seen::Spoke { .. } | Seen::Written { .. } if !picture.fell.is_empty() => {}
+            Seen::Spoke { .. } | Seen::Written { .. } if !picture.kept_away.is_empty() => {}
             Seen::Spoke { host, what } => {
                 found.push(at, "silence", format!("{host} tells of {what} in a settled cluster"));
             }

@@ -34,7 +34,8 @@ impl Check for Twins {
                 // Two hosts that bear one key are one node to all others: nobody can tell them apart
                 // until the copy is gone.
                 let mut nodes = BTreeMap::new();
-                for host in &holders {
+                // What either says of its slots the others take back when the other one speaks, for as long as a turn.
+                for host in holders.iter().filter(|host| !picture.has_double(at, **host)) {
                     if let (Some(part), Some(id)) =
                         (picture.part.get(host), picture.processes.get(host))
                     {

@@ -1,10 +1,10 @@
 //! `fleet`: very large clusters over shared views.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{Ended, Program, percent};
+use super::{Ended, Program, fidelity_of, percent, speed, warn_of_real_gossip};
 use crate::fleet::{self, FleetReport, FleetSpec, measure};
 use crate::time::Span;
 
@@ -26,18 +26,21 @@ pub struct FleetFlags {
     #[arg(long, default_value = "33%", value_parser = percent)]
     kill: u32,
     #[arg(long, default_value_t = 1)]
-    seed: u64,
+    pub(super) seed: u64,
     /// Tell how far it is, on the standard error stream.
     #[arg(long)]
     tell: bool,
     /// Print instead how long news travels in the ordinary simulation of so many hosts.
     #[arg(long)]
     measure: bool,
+    /// With --measure: what carries facts beside the pushes.
+    #[arg(long, default_value = "real", value_parser = ["real", "modelled"])]
+    gossip: String,
 }
 
 pub(super) fn run(flags: &FleetFlags, program: Program) -> Ended {
     if flags.measure {
-        return measure(flags);
+        return measure(flags, program);
     }
     let mut spec = FleetSpec::of(flags.seed, flags.hosts, flags.replicas, flags.kill);
     (spec.zones, spec.cohorts, spec.tell) = (flags.zones, flags.cohorts, flags.tell);
@@ -48,7 +51,7 @@ pub(super) fn run(flags: &FleetFlags, program: Program) -> Ended {
     }
     let began = Instant::now();
     let report = fleet::run(&spec);
-    print(&spec, &report, began.elapsed().as_secs());
+    print(&spec, &report, began.elapsed());
     for violation in &report.violations {
         println!("  {violation}");
     }
@@ -69,7 +72,7 @@ pub(super) fn run(flags: &FleetFlags, program: Program) -> Ended {
     Ended::with(report.count)
 }
 
-fn print(spec: &FleetSpec, report: &FleetReport, seconds: u64) {
+fn print(spec: &FleetSpec, report: &FleetReport, took: Duration) {
     println!(
         "{} hosts in {} zones, {} replicas of {} services, {} hosts lost with {} replicas",
         spec.hosts, spec.zones, spec.replicas, spec.services, report.killed, report.lost
@@ -88,12 +91,15 @@ fn print(spec: &FleetSpec, report: &FleetReport, seconds: u64) {
     );
     println!("  services with zones less even than one decider leaves them  {}", report.uneven);
     println!("  nodes that doubted themselves  {}", report.doubted);
-    for (when, traffic) in [("idle", report.idle), ("recovering", report.busy)] {
-        let (messages, bytes) = (traffic.messages, traffic.bytes);
-        println!("  {when}, per node  {messages} messages/s, {bytes} bytes/s (probes and pushes)");
+    for (when, direct, gossip) in
+        [("idle", report.idle, report.idle_gossip), ("recovering", report.busy, report.busy_gossip)]
+    {
+        println!(
+            "  {when}, per node  {} messages/s, {} bytes/s (probes and pushes); {} messages/s, {} bytes/s (gossip, by its model)",
+            direct.messages, direct.bytes, gossip.messages, gossip.bytes
+        );
     }
-    let virtual_seconds = report.lasted.0 / 1_000_000;
-    println!("  {virtual_seconds} virtual seconds in {seconds} s; peak memory {}", peak_memory());
+    println!("  {}; peak memory {}", speed(report.lasted, took), peak_memory());
 }
 
 /// The largest resident size of this process, as the kernel tells it.
@@ -103,8 +109,10 @@ fn peak_memory() -> String {
     line.map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
-fn measure(flags: &FleetFlags) -> Ended {
-    let delays = measure::delays(flags.seed, flags.hosts, flags.replicas as u64);
+fn measure(flags: &FleetFlags, program: Program) -> Ended {
+    let gossip = fidelity_of(&flags.gossip);
+    warn_of_real_gossip(gossip, program);
+    let delays = measure::delays(flags.seed, flags.hosts, flags.replicas as u64, gossip);
     let at = |per_mille: usize| {
         let place = (delays.len() * per_mille / 1000).min(delays.len().saturating_sub(1));
         delays.get(place).copied().unwrap_or(Span::ZERO)

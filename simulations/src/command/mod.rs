@@ -6,6 +6,7 @@
 mod compare;
 mod fidelity;
 mod fleet;
+mod keep;
 mod membership_alone;
 mod outage;
 mod random;
@@ -14,10 +15,12 @@ mod soak;
 mod vigil;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::Subcommand;
 
 use crate::from_cluster::Answers;
+use crate::gossip::Pace;
 use crate::membership;
 use crate::run::Outcome;
 use crate::time::Span;
@@ -87,7 +90,7 @@ pub enum Simulate {
     Compare(compare::CompareFlags),
     /// Random runs on all cores until told to stop; each finding is cut down and written to a folder.
     Soak(soak::SoakFlags),
-    /// Runs a schedule from a file: what `soak` found, or `random --save` wrote.
+    /// Runs a schedule from a file: what `soak` found, or `random --schedules` wrote.
     Replay(soak::ReplayFlags),
     /// Whether the modelled gossip agrees with chitchat itself.
     Fidelity(fidelity::FidelityFlags),
@@ -106,6 +109,8 @@ impl Simulate {
             Self::Run(flags) => flags.seed,
             Self::Membership(args) => args.seed,
             Self::Fidelity(flags) => flags.seed,
+            Self::Scenario(flags) => flags.seed(),
+            Self::Fleet(flags) => flags.seed,
             _ => 0,
         }
     }
@@ -134,6 +139,11 @@ pub fn run(what: Simulate, program: Program, cluster: Option<&Answers>) -> Ended
     }
 }
 
+/// What carries facts, by the word that a flag takes.
+fn fidelity_of(word: &str) -> Fidelity {
+    if word == "real" { Fidelity::Real } else { Fidelity::Modelled(Pace::default()) }
+}
+
 /// Real gossip draws from the operating system; only the simulator's own program puts a seed in its place.
 fn warn_of_real_gossip(gossip: Fidelity, program: Program) {
     if gossip == Fidelity::Real && program == Program::Shoal {
@@ -143,20 +153,73 @@ fn warn_of_real_gossip(gossip: Fidelity, program: Program) {
     }
 }
 
+/// Runs the same command in two processes, one after the other, and compares their last lines: tokio counts
+/// its runtimes over the life of a process, so a second run in this one would draw other numbers.
+fn twice(program: Program) -> Ended {
+    if program == Program::Shoal {
+        println!(
+            "shoal draws its randomness from the operating system, so chitchat's choices cannot be replayed in it; \
+             the program that can: cargo run --release -p simulations -- ... --twice"
+        );
+        return Ended::Refused;
+    }
+    let (first, second) = match (again(), again()) {
+        (Ok(first), Ok(second)) => (first, second),
+        (Err(error), _) | (_, Err(error)) => {
+            println!("the simulator could not run itself once more: {error}; nothing was compared");
+            return Ended::Refused;
+        }
+    };
+    print!("{}", first.0);
+    let last = |text: &str| text.lines().last().unwrap_or_default().to_owned();
+    let (one, other) = (last(&first.0), last(&second.0));
+    if one != other {
+        println!("not deterministic: the second run ended with\n{other}");
+        return Ended::Found;
+    }
+    if first.1 && second.1 { Ended::Clean } else { Ended::Found }
+}
+
+/// What this very command prints without `--twice`, and whether it ended well.
+fn again() -> std::io::Result<(String, bool)> {
+    let args = std::env::args_os().skip(1).filter(|arg| arg != "--twice");
+    let output = std::process::Command::new(std::env::current_exe()?)
+        .args(args)
+        .stderr(std::process::Stdio::inherit())
+        .output()?;
+    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success()))
+}
+
 /// What was simulated: host-hours, and the faults that struck, by kind.
 #[derive(Clone, Debug, Default)]
 struct Sum {
     host_us: u64,
+    run_us: u64,
     faults: BTreeMap<String, u64>,
 }
 
 impl Sum {
     fn add(&mut self, outcome: &Outcome) {
         self.host_us += outcome.hosts as u64 * outcome.lasted.0;
+        self.run_us += outcome.lasted.0;
         for (kind, count) in &outcome.figures.faults_by_kind {
             *self.faults.entry(kind.clone()).or_default() += count;
         }
     }
+}
+
+impl Sum {
+    /// How fast that was, in words.
+    fn speed(&self, real: Duration) -> String {
+        speed(Span(self.run_us), real)
+    }
+}
+
+/// Virtual time against the time that it took.
+fn speed(simulated: Span, real: Duration) -> String {
+    let hours = simulated.as_ms() as f64 / 3_600_000.0;
+    let seconds = real.as_secs_f64().max(0.001);
+    format!("{hours:.3} simulated hours in {seconds:.1} s: {:.6} hours per second", hours / seconds)
 }
 
 impl std::fmt::Display for Sum {

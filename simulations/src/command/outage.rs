@@ -1,11 +1,19 @@
 //! `run`: so many hosts, so many replicas, a share of the hosts lost at once.
 
+use std::time::Instant;
+
 use clap::Args;
 
-use super::{Ended, Program, percent, print_violations, show, warn_of_real_gossip};
+use super::keep::KeepFlags;
+use super::{
+    Ended, Program, fidelity_of, percent, print_violations, show, twice, warn_of_real_gossip,
+};
 use crate::cores;
-use crate::gossip::Pace;
+use crate::engine::EngineManner;
+use crate::figures::Sheet;
+use crate::history::Recorder;
 use crate::outage::{OutageReport, OutageSpec};
+use crate::report::Material;
 use crate::time::Span;
 use crate::world::Fidelity;
 
@@ -27,6 +35,8 @@ pub struct RunFlags {
     /// `modelled` is the same exchange in a few lines, and cheaper.
     #[arg(long, default_value = "modelled", value_parser = ["real", "modelled"])]
     gossip: String,
+    #[command(flatten)]
+    keep: KeepFlags,
     /// Run it twice and compare the traces; with real gossip in a process of its own each time.
     #[arg(long)]
     twice: bool,
@@ -39,8 +49,7 @@ pub(super) fn run(flags: &RunFlags, program: Program) -> Ended {
     if flags.twice {
         return twice(program);
     }
-    let gossip =
-        if flags.gossip == "real" { Fidelity::Real } else { Fidelity::Modelled(Pace::default()) };
+    let gossip = fidelity_of(&flags.gossip);
     warn_of_real_gossip(gossip, program);
     let spec = OutageSpec {
         seed: flags.seed,
@@ -51,49 +60,54 @@ pub(super) fn run(flags: &RunFlags, program: Program) -> Ended {
         gossip,
         tell: flags.tell,
     };
-    let report = crate::outage::run(&spec, cores::real(cores::settings()));
-    print(&spec, &report, program);
-    Ended::with(report.outcome.count)
-}
-
-/// Runs the same command in two processes, one after the other, and compares their last lines: tokio counts
-/// its runtimes over the life of a process, so a second run in this one would draw other numbers.
-fn twice(program: Program) -> Ended {
-    if program == Program::Shoal {
-        println!(
-            "shoal draws its randomness from the operating system, so chitchat's choices cannot be replayed in it; \
-             the program that can: cargo run --release -p simulations -- run --twice ..."
-        );
-        return Ended::Refused;
+    let back = flags.back.map(|secs| format!(" --back {secs}")).unwrap_or_default();
+    let gossip = if spec.gossip == Fidelity::Real { " --gossip real" } else { "" };
+    let how = format!(
+        "run --hosts {} --replicas {} --kill {}%{back}{gossip}",
+        spec.hosts,
+        spec.replicas,
+        spec.kill_per_mille / 10
+    );
+    let began = Instant::now();
+    let (recorder, history) = Recorder::new();
+    let maker = cores::real(cores::settings());
+    let report = crate::outage::watched(&spec, maker, Some(Box::new(recorder)));
+    let sheet = Sheet::of(&how, &report.outcome, Some(began.elapsed()));
+    let engine = EngineManner::default();
+    let kept = flags.keep.keep(&Material {
+        title: &title(&spec),
+        about: ABOUT,
+        look_at: LOOK_AT,
+        sheet: &sheet,
+        figures: &report.outcome.figures,
+        violations: &report.outcome.violations,
+        history: &history.borrow(),
+        origin: report.origin,
+        start_ms: (engine.start.0.as_ms(), engine.start.1.as_ms()),
+        modelled: spec.gossip != Fidelity::Real,
+        replay: &format!("{} {how} --seed {}", program.replay(), spec.seed),
+    });
+    if !flags.keep.json {
+        print(&spec, &report);
     }
-    let (first, second) = match (again(), again()) {
-        (Ok(first), Ok(second)) => (first, second),
-        (Err(error), _) | (_, Err(error)) => {
-            println!("the simulator could not run itself once more: {error}; nothing was compared");
-            return Ended::Refused;
-        }
-    };
-    print!("{}", first.0);
-    let last = |text: &str| text.lines().last().unwrap_or_default().to_owned();
-    let (one, other) = (last(&first.0), last(&second.0));
-    if one != other {
-        println!("not deterministic: the second run ended with\n{other}");
-        return Ended::Found;
-    }
-    if first.1 && second.1 { Ended::Clean } else { Ended::Found }
+    flags.keep.print(&sheet);
+    print_violations(&report.outcome, program, &how);
+    println!("{}", report.outcome.line());
+    flags.keep.end(&sheet, kept)
 }
 
-/// What this very command prints without `--twice`, and whether it ended well.
-fn again() -> std::io::Result<(String, bool)> {
-    let args = std::env::args_os().skip(1).filter(|arg| arg != "--twice");
-    let output = std::process::Command::new(std::env::current_exe()?)
-        .args(args)
-        .stderr(std::process::Stdio::inherit())
-        .output()?;
-    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success()))
+const ABOUT: &str =
+    "Hosts come up, one service fills them, and a share of the hosts loses power at one moment.";
+const LOOK_AT: &str =
+    "How long slots are without anybody, and that nothing moves but what was lost.";
+
+/// What was asked for, in words.
+fn title(spec: &OutageSpec) -> String {
+    let share = spec.kill_per_mille / 10;
+    format!("{share}% of {} hosts are lost at once", spec.hosts)
 }
 
-fn print(spec: &OutageSpec, report: &OutageReport, program: Program) {
+fn print(spec: &OutageSpec, report: &OutageReport) {
     println!(
         "{} hosts, {} replicas, {} hosts lost with {} replicas",
         spec.hosts, spec.replicas, report.killed, report.lost_replicas
@@ -109,23 +123,4 @@ fn print(spec: &OutageSpec, report: &OutageReport, program: Program) {
     if let Some((messages, bytes)) = report.idle {
         println!("  idle, per node           {messages} messages/s, {bytes} bytes/s");
     }
-    println!(
-        "  gap p50 {} p99 {}",
-        show(report.outcome.figures.gap(50)),
-        show(report.outcome.figures.gap(99))
-    );
-    println!(
-        "  duplicate-seconds {} gap-seconds {}",
-        report.outcome.figures.duplicate_seconds, report.outcome.figures.gap_seconds
-    );
-    let back =
-        spec.back_after.map(|span| format!(" --back {}", span.as_ms() / 1000)).unwrap_or_default();
-    let how = format!(
-        "run --hosts {} --replicas {} --kill {}%{back}",
-        spec.hosts,
-        spec.replicas,
-        spec.kill_per_mille / 10
-    );
-    print_violations(&report.outcome, program, &how);
-    println!("{}", report.outcome.line());
 }

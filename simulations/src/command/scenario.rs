@@ -1,19 +1,20 @@
 //! `scenario` and `scenarios`: play one that is written down, and list the named ones.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 
-use super::{Ended, Program, compare, print_violations, warn_of_real_gossip};
+use super::keep::KeepFlags;
+use super::{Ended, Program, print_violations, twice, warn_of_real_gossip};
 use crate::cores;
-use crate::figures::{Sheet, table};
 use crate::from_cluster::{Answers, Cluster};
-use crate::history::{History, Recorder};
-use crate::report::{self, Material};
+use crate::history::Recorder;
+use crate::report::Material;
 use crate::run::Watcher;
-use crate::scenario::play::{Played, play};
-use crate::scenario::{MOST_BYTES, Scenario, ScenarioError, amount, file, library};
+use crate::scenario::play::play;
+use crate::scenario::{MOST_BYTES, Scenario, ScenarioError, file, library};
 use crate::watch::{Both, Watch};
+use crate::world::Fidelity;
 
 #[derive(Args, Clone, Debug)]
 pub struct ScenarioFlags {
@@ -23,24 +24,11 @@ pub struct ScenarioFlags {
     /// Another seed than the scenario's own.
     #[arg(long)]
     seed: Option<u64>,
-    /// Print the figures as JSON.
-    #[arg(long)]
-    json: bool,
     /// Begin with the nodes and services of a running cluster instead of the scenario's own.
     #[arg(long)]
     pub(super) from_cluster: bool,
-    /// Write a report to this file: one page that needs nothing else.
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-    /// Keep the figures in this file, as a baseline for later runs.
-    #[arg(long, value_name = "FILE")]
-    save: Option<PathBuf>,
-    /// Compare the figures with a baseline; the exit code says whether they are worse.
-    #[arg(long, value_name = "FILE")]
-    against: Option<PathBuf>,
-    /// How much worse than the baseline is still taken.
-    #[arg(long, default_value = "10%", value_parser = amount::share)]
-    margin: u32,
+    #[command(flatten)]
+    keep: KeepFlags,
     /// Watch it live on the terminal.
     #[arg(long, conflicts_with_all = ["tell", "json"])]
     watch: bool,
@@ -67,6 +55,14 @@ fn written(name: &str) -> Result<file::File, ScenarioError> {
         return Err(ScenarioError::one(name, format!("it is larger than {MOST_BYTES} bytes")));
     }
     Scenario::read(name, &std::fs::read_to_string(name).map_err(failed)?)
+}
+
+impl ScenarioFlags {
+    /// The seed that the run will have; one that cannot be read says so when it is run.
+    pub(super) fn seed(&self) -> u64 {
+        let own = || Scenario::on(&self.scenario, &written(&self.scenario).ok()?, None).ok();
+        self.seed.or_else(|| own().map(|scenario| scenario.seed)).unwrap_or_default()
+    }
 }
 
 /// The scenario, on the cluster if there is one.
@@ -96,6 +92,9 @@ pub(super) fn run(flags: &ScenarioFlags, program: Program, answers: Option<&Answ
         }
     };
     scenario.notes.iter().for_each(|note| eprintln!("{note}"));
+    if flags.twice && scenario.gossip == Fidelity::Real {
+        return twice(program);
+    }
     warn_of_real_gossip(scenario.gossip, program);
     let seed = flags.seed.unwrap_or(scenario.seed);
     let (recorder, history) = Recorder::new();
@@ -122,69 +121,32 @@ pub(super) fn run(flags: &ScenarioFlags, program: Program, answers: Option<&Answ
     }
     let from = if flags.from_cluster { " --from-cluster" } else { "" };
     let replay = format!("{} scenario {}{from} --seed {seed}", program.replay(), flags.scenario);
-    let kept = keep(flags, &scenario, &played, &history.borrow(), &replay);
-    print(&scenario, &played, flags.json, program);
-    if let Err(error) = kept {
-        eprintln!("{error}");
-        return Ended::Refused;
-    }
-    let ended = Ended::with(played.outcome.count);
-    match &flags.against {
-        Some(baseline) => ended.max(compare::against(baseline, &played.sheet, flags.margin)),
-        None => ended,
-    }
-}
-
-/// Writes what was asked for to files.
-fn keep(
-    flags: &ScenarioFlags,
-    scenario: &Scenario,
-    played: &Played,
-    history: &History,
-    replay: &str,
-) -> Result<(), String> {
-    if let Some(path) = &flags.save {
-        compare::save(path, &played.sheet)?;
-    }
-    let Some(path) = &flags.html else { return Ok(()) };
     let about = format!("{} {}", scenario.about, sentences(&scenario.notes));
-    let page = report::html(&Material {
+    let kept = flags.keep.keep(&Material {
         title: &scenario.title,
         about: &about,
         look_at: &scenario.look_at,
         sheet: &played.sheet,
         figures: &played.outcome.figures,
         violations: &played.outcome.violations,
-        history,
+        history: &history.borrow(),
         origin: played.origin,
         start_ms: (scenario.engine.start.0.as_ms(), scenario.engine.start.1.as_ms()),
-        replay,
+        modelled: scenario.gossip != Fidelity::Real,
+        replay: &replay,
     });
-    std::fs::write(path, page).map_err(|error| {
-        format!("the run is over, but its report cannot be written to {}: {error}", path.display())
-    })?;
-    eprintln!("the report is in {}", path.display());
-    Ok(())
+    if !flags.keep.json {
+        println!("{}: {}", scenario.name, scenario.title);
+    }
+    flags.keep.print(&played.sheet);
+    print_violations(&played.outcome, program, &format!("scenario {}{from}", flags.scenario));
+    println!("{}", played.outcome.line());
+    flags.keep.end(&played.sheet, kept)
 }
 
 /// Notes as sentences.
 fn sentences(notes: &[String]) -> String {
     notes.iter().map(|note| format!("{note}.")).collect::<Vec<_>>().join(" ")
-}
-
-fn print(scenario: &Scenario, played: &Played, json: bool, program: Program) {
-    if json {
-        println!("{}", as_json(&played.sheet));
-    } else {
-        println!("{}: {}", scenario.name, scenario.title);
-        println!("{}", table(&played.sheet));
-    }
-    print_violations(&played.outcome, program, &format!("scenario {}", scenario.name));
-    println!("{}", played.outcome.line());
-}
-
-fn as_json(sheet: &Sheet) -> String {
-    serde_json::to_string_pretty(sheet).unwrap_or_else(|error| error.to_string())
 }
 
 /// The named scenarios, each with what it shows.

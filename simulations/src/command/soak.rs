@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 
@@ -44,7 +44,7 @@ pub struct SoakFlags {
 
 #[derive(Args, Clone, Debug)]
 pub struct ReplayFlags {
-    /// A schedule: what `soak` wrote, or `random --save`.
+    /// A schedule: what `soak` wrote, or `random --schedules`.
     file: PathBuf,
     /// Tell what happens, line by line, on the standard error stream.
     #[arg(long)]
@@ -79,6 +79,7 @@ pub(super) fn run(flags: &SoakFlags, program: Program) -> Ended {
         "seeds from {first} on, {threads} at a time; again: {} soak --seed {first}",
         program.replay()
     );
+    let began = Instant::now();
     static STOP: AtomicBool = AtomicBool::new(false);
     stop_on_interrupt(&STOP);
     let (mut sum, mut seeds, mut found) = (Sum::default(), 0u64, 0u64);
@@ -94,18 +95,23 @@ pub(super) fn run(flags: &SoakFlags, program: Program) -> Ended {
         News::Differs { seed, first, second } => {
             found += 1;
             println!("seed {seed} is not deterministic: {first} and {second}");
+            println!("  replay: {} random --seed {seed} --twice", program.replay());
         }
         News::Found { seed, check, shrunk, path } => {
             found += 1;
             println!("{}", summary(seed, check, &shrunk));
+            if flags.minutes.is_none() {
+                println!("  replay: {} random --seed {seed} --tell", program.replay());
+            }
             if let Some(path) = path {
-                println!("  replay: {} replay {} --tell", program.replay(), path.display());
+                println!("  cut down: {} replay {} --tell", program.replay(), path.display());
             }
         }
         News::Unwritten { seed, error } => println!("seed {seed}: {error}"),
     });
     let twice = if flags.twice { ", each run twice" } else { "" };
     println!("{seeds} seeds from {first} on{twice}, {found} findings, {sum}");
+    println!("{}", sum.speed(began.elapsed()));
     Ended::with(found)
 }
 

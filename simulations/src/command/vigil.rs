@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Ended, percent};
+use super::{Ended, percent, speed};
 use crate::membership::{VigilSpec, vigil};
 use crate::time::Span;
 
@@ -35,6 +35,7 @@ pub(super) fn run(flags: &VigilFlags) -> Ended {
         bad_loss: flags.bad_loss,
         crash: None,
     };
+    let began = std::time::Instant::now();
     let report = vigil(&spec);
     let per_million = report.failed_probes * 1_000_000 / report.probes.max(1);
     println!(
@@ -47,6 +48,7 @@ pub(super) fn run(flags: &VigilFlags) -> Ended {
     println!("  edges reported down       {}", report.edges_down);
     println!("  calls of unstable         {}", report.unstable);
     println!("  false verdicts            {}", report.false_verdicts);
+    println!("  {}", speed(report.lasted, began.elapsed()));
     println!("seed {} violations {}", flags.seed, report.false_verdicts);
     Ended::with(report.false_verdicts)
 }

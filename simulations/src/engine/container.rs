@@ -1,8 +1,9 @@
 //! One simulated container, and how the image it was made from behaves.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
-use membership::id::{AssetId, ServiceId, TaskId};
+use membership::id::{AssetId, NetworkId, ServiceId, TaskId};
 use membership::time::Wall;
 use node::files::Content;
 use node::runtime::{ContainerHealth, ContainerState, Found, StartTask};
@@ -14,7 +15,7 @@ use crate::chance::Chance;
 use crate::time::Span;
 
 /// What a service does, written as its image: `sim/web`, `sim/crash`, `sim/flaky`, `sim/job`,
-/// `sim/missing`, `sim/slow`, `sim/sick`. Any other name is a well-behaved server.
+/// `sim/flaky-job`, `sim/missing`, `sim/slow`, `sim/sick`. Any other name is a well-behaved server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
     Web,
@@ -24,6 +25,10 @@ pub enum Manner {
     Flaky,
     /// Does its work and ends with 0.
     Job,
+    /// As `Job`, but three attempts in ten fail.
+    FlakyJob,
+    /// A job on an engine on which everything dies within seconds.
+    CrashingJob,
     Missing,
     SlowPull,
     /// Turns unhealthy now and then, where it has a health check.
@@ -37,10 +42,19 @@ impl Manner {
             "sim/crash" => Self::Crash,
             "sim/flaky" => Self::Flaky,
             "sim/job" => Self::Job,
+            "sim/flaky-job" => Self::FlakyJob,
             "sim/missing" => Self::Missing,
             "sim/slow" => Self::SlowPull,
             "sim/sick" => Self::Sick,
             _ => Self::Web,
+        }
+    }
+
+    /// The same on an engine on which everything dies within seconds.
+    pub(super) fn crashing(self) -> Self {
+        match self {
+            Self::Job | Self::FlakyJob | Self::CrashingJob => Self::CrashingJob,
+            _ => Self::Crash,
         }
     }
 }
@@ -62,6 +76,8 @@ pub struct Container {
     pub created: Wall,
     pub state: ContainerState,
     pub ports: Vec<PortStatus>,
+    /// On networks of the cluster.
+    pub addresses: Vec<(NetworkId, Ipv4Addr)>,
     /// The configs that it has as files.
     pub configs: BTreeMap<AssetId, Content>,
     /// Being stopped on request: not counted on any more.
@@ -99,6 +115,7 @@ impl Container {
             created: start.created,
             state: ContainerState::Created,
             ports: ports.collect(),
+            addresses: start.networks.iter().map(|on| (on.network.id, on.address)).collect(),
             configs: start.files.files.iter().map(|f| (f.id, f.content.clone())).collect(),
             stopping: false,
             marked: false,
@@ -120,6 +137,11 @@ impl Container {
         !self.stopping && matches!(self.state, ContainerState::Running { health: None | Healthy })
     }
 
+    /// Does its work and ends.
+    pub(super) fn is_job(&self) -> bool {
+        matches!(self.manner, Manner::Job | Manner::FlakyJob | Manner::CrashingJob)
+    }
+
     pub fn place(&self) -> Place {
         Place { service: self.service, slot: self.slot }
     }
@@ -137,18 +159,28 @@ impl Container {
                 EngineEvent::Health { container: container.clone(), generation, health },
             ));
         }
-        if !images_act {
-            return;
-        }
         let exits = |after, code| {
             (after, EngineEvent::Exits { container: container.clone(), generation, code })
         };
+        if images_act && self.manner == Manner::CrashingJob {
+            out.later.push(exits(chance.tailed(Span::ms(50), Span::secs(5)), 1));
+            return;
+        }
+        // That it ends is what it is for, also when nothing goes wrong any more.
+        if self.is_job() {
+            let fails = images_act && self.manner == Manner::FlakyJob && chance.per_mille(300);
+            let after = chance.span(Span::secs(1), Span::secs(20));
+            out.later.push(exits(after, i32::from(fails)));
+            return;
+        }
+        if !images_act {
+            return;
+        }
         match self.manner {
             Manner::Crash => out.later.push(exits(chance.tailed(Span::ms(50), Span::secs(5)), 1)),
             Manner::Flaky if chance.per_mille(300) => {
                 out.later.push(exits(chance.tailed(Span::ms(50), Span::secs(20)), 1));
             }
-            Manner::Job => out.later.push(exits(chance.span(Span::secs(1), Span::secs(20)), 0)),
             Manner::Sick if chance.per_mille(500) => {
                 let health = ContainerHealth::Unhealthy;
                 let after = chance.span(Span::secs(10), Span::secs(60));
@@ -194,6 +226,7 @@ impl Container {
             stopping: self.marked,
             pid: None,
             ports: self.ports.clone(),
+            addresses: self.addresses.clone(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use node::runtime::{ActionId, ActionResult, RuntimeAction, StartFailure};
 
-use super::{Boot, EngineManner, Manner};
+use super::{Boot, Engine, EngineManner, Manner, no_such_image};
 use crate::chance::Chance;
 use crate::time::Span;
 
@@ -50,7 +50,9 @@ impl Job {
             RuntimeAction::Remove { .. } | RuntimeAction::Refresh { .. } => {
                 chance.tailed(Span::ms(20), Span::ms(300))
             }
-            RuntimeAction::List => chance.tailed(Span::ms(5), Span::ms(100)),
+            RuntimeAction::List | RuntimeAction::Networks { .. } => {
+                chance.tailed(Span::ms(5), Span::ms(100))
+            }
         }
     }
 }
@@ -67,5 +69,18 @@ pub(super) fn refusal(action: &RuntimeAction, message: &str) -> ActionResult {
         }
         RuntimeAction::Refresh { .. } => ActionResult::RefreshFailed { message },
         RuntimeAction::List => ActionResult::ListFailed { message },
+        RuntimeAction::Networks { .. } => ActionResult::NetworksFailed { message },
+    }
+}
+
+impl Engine {
+    pub(super) fn fetched(&mut self, template: &serde_json::Value) -> ActionResult {
+        let manner = Manner::of(template);
+        if manner == Manner::Missing && self.manner.images_act {
+            let (why, message) = no_such_image();
+            return ActionResult::StartFailed { why, message };
+        }
+        self.has_slow_image |= manner == Manner::SlowPull;
+        ActionResult::Prepared
     }
 }

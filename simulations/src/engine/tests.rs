@@ -61,6 +61,8 @@ impl Bench {
             registry_auth: None,
             ports: Vec::new(),
             files: Arc::default(),
+            networks: Vec::new(),
+            name_servers: Vec::new(),
         };
         let action = RuntimeAction::Start(Box::new(task));
         self.with(|engine, chance, out| engine.act(BOOT, ActionId(n), action, chance, out));

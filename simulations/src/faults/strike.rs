@@ -164,6 +164,7 @@ impl Fault {
     }
 
     fn strike_engine(&self, host: HostIx, world: &mut World) -> Option<Later> {
+        let usual = world.engine;
         let struck = &mut world.hosts[host.i()];
         if !struck.powered {
             return None;
@@ -203,7 +204,8 @@ impl Fault {
                     let times = self.number().clamp(1, 60);
                     (Span(low.0 * times), Span(high.0 * times))
                 };
-                EngineManner { start: slower(manner.start), stop: slower(manner.stop), ..manner }
+                // Of what is usual: several such faults at once do not multiply.
+                EngineManner { start: slower(usual.start), stop: slower(usual.stop), ..manner }
             }
             Kind::CrashLoop => EngineManner { all_crash: true, ..manner },
             _ => EngineManner { start: (manner.start.0, Span::ms(self.number())), ..manner },
@@ -305,7 +307,7 @@ impl Fault {
             Kind::Duplicate => (Scope::All, Quality { duplicated: self.per_mille(), ..mild }),
             _ => return None,
         };
-        let id = world.links.worsen(scope, quality);
+        let id = world.worsen(scope, quality);
         Some(vec![(self.lasts(), After::Mend(id))])
     }
 }

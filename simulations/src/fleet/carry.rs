@@ -30,8 +30,9 @@ impl Fleet {
         let host = &mut self.hosts[n];
         let Some(node) = &mut host.node else { return };
         let effects = node.handle_in(&mut self.cohorts[host.cohort].cohort, now, inputs);
+        let wanted = node.tick_wanted();
         self.carry_out(n, effects);
-        self.plan_wake(n);
+        self.plan_wake_at(n, wanted);
     }
 
     pub(super) fn carry_out(&mut self, n: usize, effects: Vec<Effect>) {
@@ -50,7 +51,7 @@ impl Fleet {
                     self.hosts[n].answers.push(written);
                     asked = true;
                 }
-                Effect::RaiseIncarnation => {
+                Effect::RaiseIncarnation { .. } => {
                     self.checks.found(
                         self.now,
                         "verdicts",
@@ -110,6 +111,7 @@ impl Fleet {
         let bytes = fact.value.as_ref().map_or(0, Vec::len) as u64 + 120 + PACKET_BYTES;
         self.sent.messages += HANDED_ON * self.alive;
         self.sent.bytes += HANDED_ON * self.alive * bytes;
+        self.cost.news(self.now, bytes);
         let fact = Rc::new(fact);
         for cohort in 0..self.cohorts.len() {
             let delay = news::delay(&mut self.gossip);

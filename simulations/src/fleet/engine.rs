@@ -103,7 +103,8 @@ impl Engine {
             }
             RuntimeAction::Prepare { .. } => Call::Prepare,
             RuntimeAction::Refresh { .. } => Call::Refresh,
-            RuntimeAction::List => Call::List,
+            // There are no networks in a fleet: nothing is ever wanted of them.
+            RuntimeAction::List | RuntimeAction::Networks { .. } => Call::List,
         };
         self.waiting.push_back((id, call));
     }
@@ -171,5 +172,6 @@ fn found(task: TaskId, container: &Container, name: &impl Fn(Place) -> String) -
         stopping: container.given_up,
         pid: None,
         ports: Vec::new(),
+        addresses: Vec::new(),
     }
 }

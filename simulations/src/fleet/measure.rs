@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use membership::fact::{FactKey, SignedFact};
 use membership::id::NodeId;
@@ -11,7 +12,10 @@ use membership::message::Message;
 use membership::time::{Instant, Now, Wall};
 use node::foresight::Picture;
 use node::io::{Effect, Input};
-use node::views::{ConflictView, MemberView, ServiceView, TaskView};
+use node::network::NetworkView;
+use node::network::picture::Picture as NetworkPicture;
+use node::slot::Place;
+use node::views::{AssetView, ConflictView, MemberView, ServiceView, TaskView};
 
 use crate::core::Core;
 use crate::cores;
@@ -94,14 +98,30 @@ impl Core for Overheard {
         self.core.conflicts()
     }
 
+    fn assets(&self) -> Vec<AssetView> {
+        self.core.assets()
+    }
+
     fn picture(&self) -> Picture {
         self.core.picture()
+    }
+
+    fn networks(&self) -> Vec<NetworkView> {
+        self.core.networks()
+    }
+
+    fn kept_away(&self) -> BTreeSet<Place> {
+        self.core.kept_away()
+    }
+
+    fn network_picture(&self) -> Arc<NetworkPicture> {
+        self.core.network_picture()
     }
 }
 
 /// From publication to each node's first hearing, of all claims, sorted: in milliseconds of a run in which
 /// all hosts stay.
-pub fn delays(seed: u64, hosts: usize, replicas: u64) -> Vec<Span> {
+pub fn delays(seed: u64, hosts: usize, replicas: u64, gossip: Fidelity) -> Vec<Span> {
     let log = Rc::new(RefCell::new(Log::default()));
     let inside = Rc::clone(&log);
     let real = cores::real(cores::settings());
@@ -117,7 +137,7 @@ pub fn delays(seed: u64, hosts: usize, replicas: u64) -> Vec<Span> {
         replicas,
         kill_per_mille: 0,
         back_after: None,
-        gossip: Fidelity::Modelled(crate::gossip::Pace::default()),
+        gossip,
         tell: false,
     };
     outage::run(&spec, maker);

@@ -17,6 +17,7 @@
 pub mod boot;
 mod carry;
 pub mod checks;
+pub mod cost;
 pub mod engine;
 pub mod measure;
 pub mod news;
@@ -74,9 +75,12 @@ pub struct FleetReport {
     pub uneven: u64,
     /// Nodes that doubted themselves.
     pub doubted: u64,
-    /// Per node and second: while idle, and from the loss to the end.
+    /// Per node and second, probes and pushes: while idle, and from the loss to the end.
     pub idle: Traffic,
     pub busy: Traffic,
+    /// The same of gossip, by its model.
+    pub idle_gossip: Traffic,
+    pub busy_gossip: Traffic,
     pub lasted: Span,
 }
 

@@ -18,6 +18,9 @@ use crate::time::{At, Span};
 pub const DELAYS: [(u64, u64); 8] =
     [(0, 0), (500, 1), (900, 2), (970, 3), (980, 5), (990, 153), (999, 753), (1_000, 1_534)];
 
+/// Thousandths of the nodes that pushes miss, and gossip tells: those beyond the jump in [`DELAYS`].
+pub const MISSED: u64 = 20;
+
 /// News that arrives within this time is looked at together.
 const GRID: Span = Span::ms(20);
 

@@ -1,5 +1,7 @@
 //! A run of a large cluster from its settled beginning over the loss to the end, and its figures.
 
+use std::cell::Cell;
+
 use super::checks::zones_are_even;
 use super::world::Fleet;
 use super::{FleetReport, FleetSpec, Traffic};
@@ -10,26 +12,37 @@ const IDLE: Span = Span::secs(5);
 /// How long it may take to recover, and how long it is watched afterwards.
 const PATIENCE: Span = Span::secs(180);
 const AFTERWARDS: Span = Span::secs(5);
+/// How often it is told how far the recovery is, where that was asked for.
+const TELLS_EVERY: Span = Span::secs(2);
+
 impl Fleet {
     pub(super) fn run(mut self, spec: &FleetSpec) -> FleetReport {
         // Whatever the start left over is done with.
         self.until(self.now + Span::secs(5), |_| false);
-        let (before, since) = (self.sent, self.now);
+        let (before, since) = (self.traffic(), self.now);
         self.until(self.now + IDLE, |_| false);
-        let idle = self.traffic_since(before, since);
+        let [idle, idle_gossip] = self.traffic_since(before, since);
         let missing = self.checks.missing();
         if missing > 0 {
             self.checks.found(self.now, "boot", format!("{missing} slots do not run exactly once"));
         }
         let (starts, stops) = (self.checks.starts, self.checks.stops);
         let zones_before = self.kill(spec);
-        let (lost_at, before) = (self.now, self.sent);
+        let (lost_at, before) = (self.now, self.traffic());
         self.tell(spec, "lost");
-        self.until(lost_at + PATIENCE, |fleet| fleet.checks.all_back());
+        let told = Cell::new(lost_at);
+        self.until(lost_at + PATIENCE, |fleet| {
+            if fleet.now.since(told.get()) >= TELLS_EVERY {
+                told.set(fleet.now);
+                fleet.tell(spec, "on the way");
+            }
+            fleet.checks.all_back()
+        });
         self.tell(spec, "recovered");
         self.until(self.now + AFTERWARDS, |_| false);
         self.checks.end(self.now);
         let uneven = self.uneven(&zones_before);
+        let [busy, busy_gossip] = self.traffic_since(before, lost_at);
         let checks = &self.checks;
         let within = |per_mille| checks.recovered_within(per_mille);
         FleetReport {
@@ -46,7 +59,9 @@ impl Fleet {
             uneven,
             doubted: self.doubted.len() as u64,
             idle,
-            busy: self.traffic_since(before, lost_at),
+            busy,
+            idle_gossip,
+            busy_gossip,
             lasted: Span(self.now.0),
         }
     }
@@ -67,12 +82,19 @@ impl Fleet {
         }
     }
 
-    fn traffic_since(&self, before: Traffic, since: At) -> Traffic {
+    /// Probes and pushes, and gossip, of all nodes so far.
+    fn traffic(&mut self) -> [Traffic; 2] {
+        self.cost.pass(self.now);
+        [self.sent, self.cost.sent()]
+    }
+
+    fn traffic_since(&mut self, before: [Traffic; 2], since: At) -> [Traffic; 2] {
         let per = (self.now.since(since).as_ms() * self.alive / 1000).max(1);
-        Traffic {
-            messages: (self.sent.messages - before.messages) / per,
-            bytes: (self.sent.bytes - before.bytes) / per,
-        }
+        let now = self.traffic();
+        [0, 1].map(|n| Traffic {
+            messages: (now[n].messages - before[n].messages) / per,
+            bytes: (now[n].bytes - before[n].bytes) / per,
+        })
     }
 
     /// The first, the middle and the last time at which a cohort held a lost host for down.
@@ -106,6 +128,7 @@ impl Fleet {
             }
             self.alive -= 1;
         }
+        self.cost.left(self.now, self.alive);
         self.in_zones()
     }
 

@@ -17,6 +17,7 @@ use node::{Node, Settings, Start};
 use super::boot::{EACH, Plot};
 use super::carry::{name_in, published};
 use super::checks::{Checks, Spot};
+use super::cost::Cost;
 use super::engine::{Call, Engine};
 use super::news::Inbox;
 use super::{FleetSpec, Traffic, WALL_START};
@@ -66,6 +67,7 @@ pub(super) struct Fleet {
     pub(super) trace: Trace,
     pub(super) checks: Checks,
     pub(super) sent: Traffic,
+    pub(super) cost: Cost,
     /// When cohorts held how many more for down.
     pub(super) verdicts: Vec<(At, usize)>,
     pub(super) doubted: BTreeSet<usize>,
@@ -99,6 +101,7 @@ impl Fleet {
             trace: Trace::new(false),
             checks: Checks::new(plot.services.len(), plot.slots, &capacities, EACH),
             sent: Traffic::default(),
+            cost: Cost::new(spec.hosts),
             verdicts: Vec::new(),
             doubted: BTreeSet::new(),
             alive: spec.hosts as u64,
@@ -275,9 +278,15 @@ impl Fleet {
     }
 
     pub(super) fn plan_wake(&mut self, n: usize) {
+        let host = &self.hosts[n];
+        let Some(wanted) = host.node.as_ref().map(Node::next_wake) else { return };
+        self.plan_wake_at(n, wanted);
+    }
+
+    /// It wants to be woken at this moment of its clock, at the latest.
+    pub(super) fn plan_wake_at(&mut self, n: usize, wanted: Instant) {
         let host = &mut self.hosts[n];
-        let Some(node) = &host.node else { return };
-        let wanted = At(node.next_wake().0.saturating_sub(1_000_000).saturating_mul(1000));
+        let wanted = At(wanted.0.saturating_sub(1_000_000).saturating_mul(1000));
         let at = wanted.max(self.now + Span::ms(1));
         if host.wake.is_none_or(|wake| at < wake) {
             host.wake = Some(at);

@@ -44,7 +44,11 @@ fn answers() -> Answers {
             service("db", 1),
             json!({ "ID": "x", "Spec": { "Name": "odd" } })
         ]),
-        tasks: json!([{ "Status": { "State": "running" } }, { "Status": { "State": "failed" } }]),
+        tasks: json!([
+            { "Status": { "State": "running" } },
+            { "Status": { "State": "failed" } },
+            { "NodeID": format!("{:025}", 5), "Status": { "State": "running" } },
+        ]),
         status: json!({ "members": [{ "id": format!("{:025}", 0), "zone": "east" }, { "id": "?", "zone": "west" }] }),
     }
 }
@@ -64,7 +68,7 @@ fn nodes_and_services_arrive_as_they_are() {
     assert_eq!(cluster.largest(), Some(("web".to_owned(), 8)));
     let notes = cluster.notes.join("\n");
     assert!(notes.contains("box5 is down") && notes.contains("odd is left out"), "{notes}");
-    assert!(notes.contains("4 nodes, 2 services; 1 replicas run there now"), "{notes}");
+    assert!(notes.contains("4 nodes, 2 services; 1 replica runs there now"), "{notes}");
 }
 
 #[test]
@@ -121,4 +125,20 @@ fn a_rack_of_the_cluster_is_lost_and_its_replicas_come_back() {
     assert_eq!(played.outcome.count, 0, "{:#?}", played.outcome.violations);
     assert_eq!(played.sheet.wanted, 9);
     assert!(played.sheet.moves.lost > 0);
+}
+
+/// What a service names and the simulated cluster does not have would keep its tasks from starting.
+#[test]
+fn services_are_taken_over_without_secrets_configs_and_networks() {
+    let mut answers = answers();
+    let spec = &mut answers.services[0]["Spec"];
+    spec["TaskTemplate"]["ContainerSpec"]["Secrets"] = json!([{ "SecretID": format!("{:025}", 9), "SecretName": "key", "File": { "Name": "key" } }]);
+    spec["TaskTemplate"]["Networks"] = json!([{ "Target": format!("{:025}", 8) }]);
+    let cluster = Cluster::read(&answers).unwrap();
+    let notes = cluster.notes.join("\n");
+    assert!(notes.contains("web is simulated without its networks, secrets"), "{notes}");
+    let file = library::file("rack-loss").unwrap();
+    let scenario = Scenario::on("rack-loss", &file, Some(cluster)).unwrap();
+    let played = play(&scenario, 1, false, None, cores::real(cores::settings()));
+    assert_eq!((played.outcome.count, played.sheet.wanted), (0, 9));
 }

@@ -356,7 +356,7 @@ impl Cluster {
                     let input = Box::new(Input::Done { id, result });
                     self.net.lock().later(WRITE_MS, Event::Input { to: ix, input });
                 }
-                Effect::RaiseIncarnation => self.raise(ix, Incarnation(0)),
+                Effect::RaiseIncarnation { above } => self.raise(ix, above),
                 Effect::Notice(Notice::Member { id, from, to, .. }) => {
                     let (now, crashed) = (self.now(), &self.crashed);
                     if let Some(about) = self.by_id.get(&id) {
@@ -370,6 +370,7 @@ impl Cluster {
                 | Effect::Reply { .. }
                 | Effect::Notice(_)
                 | Effect::Forget(_)
+                | Effect::Network(_)
                 | Effect::Exit => {}
             }
         }

@@ -92,7 +92,8 @@ impl Traffic {
             Message::Ping { .. }
             | Message::Ack { .. }
             | Message::PingFor { .. }
-            | Message::IndirectAck { .. } => &mut self.probes,
+            | Message::IndirectAck { .. }
+            | Message::Time { .. } => &mut self.probes,
             Message::Facts(_) | Message::Hello { .. } | Message::Welcome { .. } => &mut self.facts,
             Message::Records { .. } | Message::Stored(_) | Message::Sync(_) | Message::Leaving => {
                 &mut self.records

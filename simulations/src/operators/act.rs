@@ -1,10 +1,38 @@
 //! What an operator does, as data: drawn from a seed, written down, cut and replayed.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::service;
 use crate::chance::Chance;
+
+impl fmt::Display for Act {
+    /// As a line of a report.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create { service, draft } => {
+                let share =
+                    if draft.global { "global".to_owned() } else { draft.replicas.to_string() };
+                write!(f, "create s{service}: {share} of {}", draft.image)
+            }
+            Self::Scale { service, replicas } => write!(f, "scale s{service} to {replicas}"),
+            Self::Update { service, .. } => write!(f, "update s{service}"),
+            Self::Remove { service } => write!(f, "remove s{service}"),
+            Self::Drain { host } => write!(f, "drain h{host}"),
+            Self::Activate { host } => write!(f, "activate h{host}"),
+            Self::CreateAsset { asset, secret, .. } => {
+                write!(f, "create {} a{asset}", if *secret { "secret" } else { "config" })
+            }
+            Self::ReplaceConfig { asset, .. } => write!(f, "replace config a{asset}"),
+            Self::RemoveAsset { asset } => write!(f, "remove a{asset}"),
+            Self::CreateNetwork { network, .. } => write!(f, "create network n{network}"),
+            Self::RemoveNetwork { network } => write!(f, "remove network n{network}"),
+            Self::Attach { service, .. } => write!(f, "attach s{service} to other networks"),
+        }
+    }
+}
 
 /// A service to create, by what differs between services here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,12 +55,24 @@ pub struct Draft {
     /// Thousandths of a core that each replica reserves.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cpu_milli: u64,
+    /// A job of `replicas` slots, of which so many run at once; on each node once where it is global.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub job: Option<u64>,
     /// At most so many replicas on one node; 0 for any number.
     #[serde(default, skip_serializing_if = "is_default")]
     pub per_node: u64,
     /// Only on hosts with the label `disk=ssd`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_ssd: bool,
+    /// Secrets and configs that its tasks get as files, by number.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub files: Vec<u32>,
+    /// Networks that its tasks are on, by number.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub networks: Vec<u32>,
+    /// The port at which it is reached on every node.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub port: Option<u16>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -50,8 +90,26 @@ impl Draft {
             partition: None,
             update: None,
             cpu_milli: 0,
+            job: None,
             per_node: 0,
             on_ssd: false,
+            files: Vec::new(),
+            networks: Vec::new(),
+            port: None,
+        }
+    }
+
+    /// A job that can be done on any node.
+    pub fn draw_job(most_slots: u64, chance: &mut Chance) -> Self {
+        let slots = chance.between(1, most_slots);
+        let image = ["sim/job", "sim/job", "sim/flaky-job"][chance.index(3)];
+        Self {
+            image: image.to_owned(),
+            global: chance.per_mille(250),
+            partition: chance.per_mille(150).then(|| "majority".to_owned()),
+            cpu_milli: if chance.per_mille(300) { chance.between(10, 100) } else { 0 },
+            job: Some(chance.between(1, slots)),
+            ..Self::web(slots)
         }
     }
 
@@ -118,7 +176,13 @@ impl Draft {
         if self.on_ssd {
             task["Placement"] = json!({ "Constraints": ["engine.labels.disk==ssd"] });
         }
-        if self.global {
+        if let Some(most) = self.job {
+            spec["Mode"] = if self.global {
+                json!({ "GlobalJob": {} })
+            } else {
+                json!({ "ReplicatedJob": { "TotalCompletions": self.replicas, "MaxConcurrent": most } })
+            };
+        } else if self.global {
             spec["Mode"] = json!({ "Global": {} });
             spec["TaskTemplate"]["Placement"] = json!({});
         }
@@ -159,6 +223,35 @@ pub enum Act {
     /// The end of a drain.
     Activate {
         host: u32,
+    },
+    /// Secrets and configs are named by number, too.
+    CreateAsset {
+        asset: u32,
+        secret: bool,
+        content: u64,
+    },
+    ReplaceConfig {
+        asset: u32,
+        content: u64,
+    },
+    RemoveAsset {
+        asset: u32,
+    },
+    /// So are networks. Without a subnet a range is chosen.
+    CreateNetwork {
+        network: u32,
+        #[serde(default, skip_serializing_if = "is_default")]
+        subnet: Option<String>,
+    },
+    RemoveNetwork {
+        network: u32,
+    },
+    /// A service gets other networks, and another port or none.
+    Attach {
+        service: u32,
+        networks: Vec<u32>,
+        #[serde(default, skip_serializing_if = "is_default")]
+        port: Option<u16>,
     },
 }
 

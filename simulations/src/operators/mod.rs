@@ -2,12 +2,16 @@
 //! they were told.
 
 mod act;
+pub mod assets;
+pub mod networks;
 
 use std::collections::BTreeMap;
 
-use membership::id::{NodeId, ServiceId};
+use membership::id::{AssetId, NetworkId, NodeId, ServiceId};
 use membership::member::MemberState;
+use node::assets::AssetKind;
 use node::command::{Command, CommandError, Reply};
+use node::files::Content;
 use node::registry_auth::AuthChange;
 use node::views::{Availability, MemberView};
 use serde_json::{Value, json};
@@ -38,6 +42,10 @@ enum Asked {
     Create { name: String },
     Remove { id: ServiceId },
     Expel { id: NodeId },
+    CreateAsset { asset: u32, kind: AssetKind, content: Content },
+    RemoveAsset { asset: u32 },
+    CreateNetwork { network: u32 },
+    RemoveNetwork { network: u32 },
     Other,
 }
 
@@ -51,6 +59,10 @@ pub struct Operators {
     services: Vec<ServiceId>,
     /// The same by their names.
     named: BTreeMap<String, ServiceId>,
+    /// Secrets and configs, by the numbers that acts give them.
+    assets: BTreeMap<u32, (AssetKind, AssetId)>,
+    /// Networks, likewise.
+    networks: BTreeMap<u32, NetworkId>,
     desk: Desk,
     pub refused: u64,
     pub acknowledged: u64,
@@ -64,6 +76,8 @@ impl Operators {
             asked: BTreeMap::new(),
             services: Vec::new(),
             named: BTreeMap::new(),
+            assets: BTreeMap::new(),
+            networks: BTreeMap::new(),
             desk: Desk::new(most_services, most_replicas, 1),
             refused: 0,
             acknowledged: 0,
@@ -88,6 +102,11 @@ impl Operators {
         number
     }
 
+    /// Has a host carry out any command.
+    pub fn command(&mut self, world: &mut World, host: HostIx, command: Command) -> CommandNo {
+        self.send(world, host, Asked::Other, command)
+    }
+
     /// Creates a service on a host, whatever it is.
     pub fn create(&mut self, world: &mut World, host: HostIx, spec: Value) -> CommandNo {
         let name = spec["Name"].as_str().unwrap_or_default().to_owned();
@@ -103,10 +122,13 @@ impl Operators {
         replicas: u64,
     ) -> Option<CommandNo> {
         let (version, mut spec) = read(world, host, id)?;
-        if spec["Mode"]["Replicated"].is_null() {
+        if !spec["Mode"]["ReplicatedJob"].is_null() {
+            spec["Mode"]["ReplicatedJob"]["TotalCompletions"] = json!(replicas);
+        } else if spec["Mode"]["Replicated"].is_null() {
             return None;
+        } else {
+            spec["Mode"] = json!({ "Replicated": { "Replicas": replicas } });
         }
-        spec["Mode"] = json!({ "Replicated": { "Replicas": replicas } });
         Some(self.send(
             world,
             host,
@@ -208,8 +230,23 @@ impl Operators {
         let number = match act {
             Act::Create { service, draft } => {
                 let name = name_of(*service);
-                let spec = draft.spec(&name);
-                Some(self.create(world, on, spec))
+                let spec = self.with_files(draft.spec(&name), &draft.files);
+                let spec = spec.and_then(|spec| self.attached(spec, &draft.networks, draft.port));
+                spec.map(|spec| self.create(world, on, spec))
+            }
+            Act::CreateAsset { asset, secret, content } => {
+                Some(self.create_asset(world, on, *asset, *secret, *content))
+            }
+            Act::ReplaceConfig { asset, content } => {
+                self.replace_config(world, on, *asset, *content)
+            }
+            Act::RemoveAsset { asset } => self.remove_asset(world, on, *asset),
+            Act::CreateNetwork { network, subnet } => {
+                Some(self.create_network(world, on, *network, subnet.as_deref()))
+            }
+            Act::RemoveNetwork { network } => self.remove_network(world, on, *network),
+            Act::Attach { service, networks, port } => {
+                known(service).and_then(|id| self.attach(world, on, id, networks, *port))
             }
             Act::Scale { service, replicas } => {
                 known(service).and_then(|id| self.scale(world, on, id, *replicas))
@@ -255,6 +292,26 @@ impl Operators {
                 self.acknowledged += 1;
                 self.services.push(*id);
                 self.named.insert(name, *id);
+                None
+            }
+            (Ok(Reply::AssetCreated { id }), Asked::CreateAsset { asset, kind, content }) => {
+                self.acknowledged += 1;
+                self.assets.insert(asset, (kind, *id));
+                Some(Seen::Offered { asset: *id, content: assets::digest(&content) })
+            }
+            (Ok(_), Asked::RemoveAsset { asset }) => {
+                self.acknowledged += 1;
+                self.assets.remove(&asset);
+                None
+            }
+            (Ok(Reply::NetworkCreated { id }), Asked::CreateNetwork { network }) => {
+                self.acknowledged += 1;
+                self.networks.insert(network, *id);
+                None
+            }
+            (Ok(_), Asked::RemoveNetwork { network }) => {
+                self.acknowledged += 1;
+                self.networks.remove(&network);
                 None
             }
             (Ok(_), Asked::Remove { id }) => {

@@ -3,7 +3,7 @@
 use crate::checks::Violation;
 
 /// The name of a check, as violations bear it, and what it watches.
-pub(super) const CHECKS: [(&str, &str); 15] = [
+pub(super) const CHECKS: [(&str, &str); 26] = [
     ("twins", "no slot runs twice for long within one connected part"),
     ("make before break", "nothing that is ready is stopped before its better twin is ready"),
     ("durable", "an acknowledged change is on two disks, and does not disappear"),
@@ -12,6 +12,20 @@ pub(super) const CHECKS: [(&str, &str); 15] = [
     ("minority", "a part without a majority starts nothing that may not run twice"),
     ("removed", "nothing that was removed comes back"),
     ("verdicts", "nobody who runs and can be reached is called down"),
+    ("moves", "nothing moves because something else failed"),
+    ("limits", "constraints and limits of a service hold on each host"),
+    ("adopted", "a node does not start beside what it runs already"),
+    ("answers", "a command is answered, and in a calm cluster not refused"),
+    ("conflicts", "of two concurrent edits the one that lost is kept and shown"),
+    ("expelled", "who was removed from the cluster is told nothing any more"),
+    ("outsiders", "who has no token learns nothing and changes nothing; garbage does no harm"),
+    ("jobs", "a slot of a job that has ended is not run again"),
+    ("files", "nothing runs without its secrets and configs, and nobody is shown their contents"),
+    (
+        "networks",
+        "nothing runs without its addresses, no two have the same, and each host is told of what runs",
+    ),
+    ("plans", "nodes with equal views make equal plans"),
     ("exactly once", "after healing every slot runs exactly once"),
     ("rest", "after healing starts and stops come to an end"),
     ("even", "after healing replicas lie evenly"),

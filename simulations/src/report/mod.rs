@@ -5,6 +5,7 @@
 //! in ten years.
 
 mod checks;
+mod fidelity;
 mod hosts;
 mod peers;
 mod replicas;
@@ -34,6 +35,8 @@ pub struct Material<'a> {
     pub origin: At,
     /// How long an engine of this run takes for a start, least and most.
     pub start_ms: (u64, u64),
+    /// Gossip was modelled, and not chitchat's own.
+    pub modelled: bool,
     /// The line that replays the run.
     pub replay: &'a str,
 }
@@ -71,6 +74,7 @@ pub fn html(material: &Material<'_>) -> String {
     page.push_str(&figures(material.sheet));
     page.push_str(&checked(material));
     page.push_str(&peers::section(material));
+    page.push_str(&fidelity::section(material.modelled));
     let _ = write!(
         page,
         "<section><h2>Again</h2>\n<p>The same program with the same seed does the same thing, to the last byte of the trace.</p>\n<pre>{}</pre>\n<pre>seed {} trace {} violations {}</pre></section>\n</main></body></html>\n",

@@ -13,7 +13,7 @@ use crate::time::At;
 pub(super) fn outage(material: &Material<'_>) -> Option<Outage> {
     let lost = |mark: &&Mark| {
         mark.kind == MarkKind::Fault
-            && (mark.text.starts_with("crash") || mark.text.starts_with("freeze"))
+            && ["crash", "freeze", "rack-loss", "zone-loss"].contains(&mark.what())
             && mark.hosts.len() < material.history.hosts.len()
             && !mark.hosts.is_empty()
     };

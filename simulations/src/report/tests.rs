@@ -45,6 +45,7 @@ fn page(hosts: usize, seconds: u64, violations: &[Violation]) -> String {
         history: &history(hosts, seconds),
         origin: secs(30),
         start_ms: (200, 1500),
+        modelled: true,
         replay: "simulations scenario 'x' --seed 1",
     })
 }
@@ -111,6 +112,7 @@ fn a_run_without_anything_is_a_page_too() {
         history: &history,
         origin: At::ZERO,
         start_ms: (1, 2),
+        modelled: true,
         replay: "",
     });
     assert_eq!(is_balanced(&page), Ok(()));

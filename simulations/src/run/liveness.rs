@@ -10,6 +10,7 @@ use node::spec::{Mode, ServiceSpec};
 use node::views::{DesiredState, TaskView};
 
 use super::Run;
+use crate::host::Host;
 use crate::links::HostIx;
 use crate::seen::Seen;
 use crate::time::{At, Span};
@@ -36,7 +37,9 @@ impl Run {
             views
                 .filter_map(|view| {
                     let mode = ServiceSpec::parse(&view.spec).ok()?.mode;
-                    Some((view.id, (view.desired, mode, view.spec.to_string())))
+                    // How much of a global job is still wanted depends on how far it has come.
+                    let desired = if mode == Mode::GlobalJob { 0 } else { view.desired };
+                    Some((view.id, (desired, mode, view.spec.to_string())))
                 })
                 .collect(),
         )
@@ -44,14 +47,17 @@ impl Run {
 
     /// What all nodes agree is wanted; in words where they do not.
     pub fn agreed(&self) -> Result<Wanted, String> {
+        let stays = |host: &&Host| !(host.left || host.spare || host.outsider);
+        if let Some(host) = self.world.hosts.iter().filter(stays).find(|host| !host.acts()) {
+            return Err(format!("{} does not run", host.ix));
+        }
+        self.agreed_by_those_who_act()
+    }
+
+    /// The same, whoever does not run.
+    pub(super) fn agreed_by_those_who_act(&self) -> Result<Wanted, String> {
         let mut agreed: Option<(HostIx, Wanted)> = None;
-        for host in &self.world.hosts {
-            if !host.acts() {
-                if host.left || host.spare {
-                    continue;
-                }
-                return Err(format!("{} does not run", host.ix));
-            }
+        for host in self.world.hosts.iter().filter(|host| host.acts()) {
             let Some(wanted) = self.wanted_by(host.ix) else { continue };
             match &agreed {
                 None => agreed = Some((host.ix, wanted)),
@@ -70,16 +76,25 @@ impl Run {
     /// Every wanted slot is ready exactly once, and nothing else runs; in words where not.
     pub fn whole(&self) -> Result<(), String> {
         let mut places: BTreeSet<Place> = BTreeSet::new();
-        // Services that want more than there is room for: what runs of them is nobody's mistake.
+        // Services that want more than there is room for, or what is gone: what runs of them is nobody's mistake.
         let mut short_of_room: BTreeSet<ServiceId> = BTreeSet::new();
+        let assets = self.agreed_assets()?;
+        let networks = self.agreed_networks()?;
         for (service, (desired, mode, spec)) in self.agreed()? {
             let suited = self.suited(&spec);
+            if Self::waits_for_files(&spec, &assets) || Self::waits_for_networks(&spec, &networks) {
+                short_of_room.insert(service);
+                continue;
+            }
+            self.has_present_files(service, &assets)?;
             match mode {
                 Mode::Global => {
                     places.extend(
                         suited.nodes.iter().map(|node| Place { service, slot: Slot::Node(*node) }),
                     );
                 }
+                // Nothing of it is wanted any more, and so nothing of it may run.
+                Mode::ReplicatedJob | Mode::GlobalJob => self.job_done(service, &suited.nodes)?,
                 Mode::Replicated if suited.room < desired => {
                     short_of_room.insert(service);
                 }
@@ -110,29 +125,88 @@ impl Run {
         Ok(())
     }
 
+    /// Every node says that each slot of a job has ended; in words where one does not.
+    fn job_done(&self, service: ServiceId, nodes: &[NodeId]) -> Result<(), String> {
+        for host in self.world.hosts.iter().filter(|host| host.acts()) {
+            let Some(process) = &host.process else { continue };
+            let view = process.core.services().into_iter().find(|view| view.id == service);
+            let Some((view, job)) = view.and_then(|view| Some((view.clone(), view.job?))) else {
+                return Err(format!("{} knows of no job {service}", host.ix));
+            };
+            let slots = view.spec["Mode"]["ReplicatedJob"]["TotalCompletions"].as_u64();
+            let there = process
+                .core
+                .members()
+                .into_iter()
+                .filter(|member| nodes.contains(&member.id) && member.created <= job.executed);
+            let wanted = slots.unwrap_or(there.count() as u64);
+            if view.completed < wanted {
+                let (done, ix) = (view.completed, host.ix);
+                return Err(format!(
+                    "{done} of {wanted} slots of job {service} are done, says {ix}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The replicas of each replicated service differ by at most one between hosts; in words if not.
     pub fn even(&self) -> Result<(), String> {
         let hosts: Vec<HostIx> =
             self.world.hosts.iter().filter(|host| host.acts()).map(|host| host.ix).collect();
+        let kept_away = self.kept_away();
+        let full = self.have_their_share(&hosts);
+        // Zones come before hosts: what one that is full does not take, its zone does without.
+        if full.contains(&true) && hosts.iter().any(|host| self.is_in_zone(*host)) {
+            return Ok(());
+        }
+        let assets = self.agreed_assets()?;
+        let networks = self.agreed_networks()?;
         for (service, (desired, mode, spec)) in self.agreed()? {
             // What failed on a node is kept from it for up to an hour, and may lie unevenly that long.
-            let failed = self.checks.picture.fell.contains(&service);
-            if mode == Mode::Global || desired == 0 || failed || !self.suited(&spec).alike {
+            let failed = kept_away.contains(&service)
+                || Self::waits_for_files(&spec, &assets)
+                || Self::waits_for_networks(&spec, &networks);
+            if mode != Mode::Replicated || desired == 0 || failed || !self.suited(&spec).alike {
                 continue;
             }
             let counts: Vec<usize> = hosts
                 .iter()
                 .map(|host| self.world.hosts[host.i()].engine.running_of(service))
                 .collect();
-            let (least, most) = (counts.iter().min(), counts.iter().max());
-            if let (Some(least), Some(most)) = (least, most)
-                && most - least > 1
+            // Who has its share of everything together takes no more than one of any service.
+            let may_take = counts.iter().zip(&full).filter(|(count, full)| **count == 0 || !**full);
+            let least = may_take.map(|(count, _)| count).min();
+            if let (Some(least), Some(most)) = (least, counts.iter().max())
+                && most.saturating_sub(*least) > 1
             {
                 let (claims, members) = (self.claims_on(service), self.unlike_alive());
                 return Err(format!("replicas of {service} lie {counts:?}; {claims}; {members}"));
             }
         }
         Ok(())
+    }
+
+    /// Whether one replica more would lift each host a quarter above the average, all services together.
+    /// Such a host is asked last, and evens nothing out.
+    fn have_their_share(&self, hosts: &[HostIx]) -> Vec<bool> {
+        let running = |host: &HostIx| {
+            let containers = self.world.hosts[host.i()].engine.containers();
+            containers.filter(|container| container.is_running()).count()
+        };
+        let loads: Vec<usize> = hosts.iter().map(running).collect();
+        let bound = (loads.iter().sum::<usize>() * 5).div_ceil(4 * loads.len().max(1));
+        loads.into_iter().map(|load| load + 1 > bound).collect()
+    }
+
+    fn is_in_zone(&self, host: HostIx) -> bool {
+        !self.world.hosts[host.i()].spec.zone.is_empty()
+    }
+
+    /// Services of which some node keeps a slot away, because it failed there too often.
+    fn kept_away(&self) -> BTreeSet<ServiceId> {
+        let processes = self.world.hosts.iter().filter_map(|host| host.process.as_ref());
+        processes.flat_map(|p| p.core.kept_away()).map(|place| place.service).collect()
     }
 
     /// Who holds what of a service, as each host sees it, where that differs from the first one's.
@@ -225,6 +299,8 @@ impl Run {
                 return;
             }
         }
+        // A clock that was ahead when it was last asked stamps what is written after healing, too.
+        self.let_the_future_come();
         // Where replicas need not lie evenly, nothing but time tells that evening out has ended.
         let whole_at = if self.all_alike() { At::ZERO } else { self.world.now };
         let rests = |run: &Self| run.world.now.since(run.figures.last_action.max(whole_at)) >= REST;
@@ -244,7 +320,10 @@ impl Run {
             self.checks.found.push(at, "exactly once", format!("was, and is no more: {why}"));
         }
         self.demand_likeness();
-        self.note(Seen::Settled);
+        if let Err(why) = self.networks_are_true() {
+            self.checks.found.push(at, "networks", why);
+        }
+        self.note(Seen::Settled { kept_away: self.kept_away() });
         self.pass(SILENCE);
     }
 }

@@ -28,7 +28,7 @@ const fn word(
 }
 
 /// Every word. `at`, `every` and `times` go with each; `as` and `apart` with each that takes `on`.
-pub const WORDS: [Word; 30] = [
+pub const WORDS: [Word; 40] = [
     word(
         "create",
         &["spec"],
@@ -87,6 +87,18 @@ pub const WORDS: [Word; 30] = [
         &["on", "for", "loss", "delay", "duplicated", "reordered"],
         "the network is this bad, everywhere or at the hosts given with `on`",
     ),
+    word(
+        "link",
+        &["from", "to"],
+        &["for", "loss", "delay", "duplicated", "reordered"],
+        "every link between the two sides is this bad, both ways; all others are as they were",
+    ),
+    word(
+        "garbage",
+        &["on"],
+        &["for", "share"],
+        "a `share` of the hosts' messages (10% where it is not given) is followed by a broken one",
+    ),
     word("engine-hang", &["on"], &["for"], "the container engine takes calls and answers none"),
     word(
         "engine-restart",
@@ -100,6 +112,13 @@ pub const WORDS: [Word; 30] = [
         &["for", "start", "share"],
         "starts take `start`, and a `share` of them fails",
     ),
+    word(
+        "slow-pull",
+        &["on"],
+        &["for", "by"],
+        "fetching an image takes up to `by` (45 s where it is not given)",
+    ),
+    word("crash-loop", &["on"], &["for"], "whatever is started there ends within seconds"),
     word("container-dies", &["on"], &["service"], "the process in one container of each host ends"),
     word(
         "container-removed",
@@ -115,6 +134,37 @@ pub const WORDS: [Word; 30] = [
         "a write takes up to `by` (15 s where it is not given)",
     ),
     word("disk-lies", &["on"], &["for"], "writes are called done that a power loss will undo"),
+    word(
+        "torn-write",
+        &["on", "for"],
+        &["disk"],
+        "power fails in the middle of the next write and is back after `for`; with `disk = \"damaged\"` the file is unreadable then, and an operator gives the host an empty disk",
+    ),
+    word(
+        "copy-disk",
+        &["on"],
+        &[],
+        "somebody takes a copy of the disk, for a later `restore-disk`",
+    ),
+    word(
+        "restore-disk",
+        &["on"],
+        &[],
+        "the host is switched off, and comes up two seconds later with the disk that `copy-disk` took",
+    ),
+    word(
+        "clone",
+        &["from", "to"],
+        &["for"],
+        "the first host of `to` comes up with a copy of the disk of the first of `from`, key and all; with `for` an operator notices and gives it an empty one",
+    ),
+    word(
+        "downgrade",
+        &["on"],
+        &["for"],
+        "shoal is started again as an older release, which knows an older placement",
+    ),
+    word("upgrade", &["on"], &[], "shoal is started again as the present release"),
     word("clock", &["on", "by"], &["for"], "the wall clock jumps by `by`, as -1h or +20s"),
     word("heal", &[], &[], "everything that steps have broken so far is mended at once"),
     word("note", &["by"], &[], "does nothing; the text in `by` is shown on the time axis"),
@@ -173,6 +223,21 @@ pub enum Action {
     DiskFull,
     DiskSlow(Span),
     DiskLies,
+    /// So many messages in a thousand are followed by a broken one.
+    Garbage(u32),
+    /// The links between two sets of hosts.
+    Link(Quality),
+    /// The longest time that fetching an image takes.
+    SlowPull(Span),
+    CrashLoop,
+    TornWrite {
+        damaged: bool,
+    },
+    CopyDisk,
+    RestoreDisk,
+    Clone,
+    Downgrade,
+    Upgrade,
     Clock {
         ms: i64,
     },
@@ -198,7 +263,68 @@ impl Action {
         !self.is_command()
             && !matches!(
                 self,
-                Self::Boot | Self::StartShoal | Self::Thaw | Self::Heal | Self::Note(_)
+                Self::Boot
+                    | Self::StartShoal
+                    | Self::Thaw
+                    | Self::Upgrade
+                    | Self::CopyDisk
+                    | Self::Heal
+                    | Self::Note(_)
             )
+    }
+}
+
+/// The word that lets a kind of fault happen in a timeline, alone or repeated with `every` and `apart`.
+#[cfg(test)]
+fn word_for(kind: crate::faults::Kind) -> &'static str {
+    use crate::faults::Kind;
+    match kind {
+        Kind::Crash
+        | Kind::CrashWithDisk
+        | Kind::PowerLoss
+        | Kind::CrashStorm
+        | Kind::RackLoss
+        | Kind::ZoneLoss
+        | Kind::Churn => "crash",
+        Kind::KillShoal => "kill-shoal",
+        Kind::Freeze => "freeze",
+        Kind::SlowLoop => "slow",
+        Kind::Halves | Kind::Minority | Kind::FlipFlop => "partition",
+        Kind::OneWay => "one-way",
+        Kind::Bridge => "bridge",
+        Kind::Loss | Kind::HostLoss | Kind::Reorder | Kind::HostDelay | Kind::Duplicate => {
+            "network"
+        }
+        Kind::LinkLoss | Kind::LinkDelay => "link",
+        Kind::EngineHang => "engine-hang",
+        Kind::EngineRestart => "engine-restart",
+        Kind::EngineSlow => "engine-slow",
+        Kind::CrashLoop => "crash-loop",
+        Kind::SlowPull => "slow-pull",
+        Kind::ContainerDies => "container-dies",
+        Kind::ContainerRemoved => "container-removed",
+        Kind::DiskFull => "disk-full",
+        Kind::DiskSlow => "disk-slow",
+        Kind::DiskLies => "disk-lies",
+        Kind::TornWrite => "torn-write",
+        Kind::RestoredDisk => "restore-disk",
+        Kind::ClonedNode => "clone",
+        Kind::ClockOff | Kind::ClockJump => "clock",
+        // Hosts of a table with `joins` are switched on by the timeline itself.
+        Kind::JoinStorm => "boot",
+        Kind::RollingUpgrade => "downgrade",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_fault_has_a_word() {
+        for kind in crate::faults::KINDS {
+            let name = word_for(kind);
+            assert!(WORDS.iter().any(|word| word.name == name), "{kind}: {name}");
+        }
     }
 }

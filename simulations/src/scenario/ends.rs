@@ -23,6 +23,9 @@ pub(super) enum Ends {
     /// The engine is as quick as it was.
     Manner(HostIx, EngineManner),
     Disk(HostIx),
+    Unclone(HostIx),
+    Garbage(HostIx),
+    Upgrade(HostIx),
     Clock {
         host: HostIx,
         ms: i64,
@@ -56,7 +59,21 @@ impl Ends {
             }
             Self::Manner(host, manner) => world.hosts[host.i()].engine.manner = *manner,
             Self::Disk(host) => world.hosts[host.i()].disk.set_manner(DiskManner::default()),
-            Self::Clock { host, ms } => world.hosts[host.i()].clock_off_ms -= ms,
+            Self::Garbage(host) => world.set_garbling(*host, 0),
+            Self::Unclone(host) => world.unclone(*host),
+            Self::Upgrade(host) => release(world, *host, false),
+            Self::Clock { host, ms } => world.turn_clock(*host, -ms),
         }
+    }
+}
+
+/// How long an operator takes for a release, or for a disk.
+pub(super) const HANDS_ON: Span = Span::secs(2);
+
+/// shoal is started again: as an older release, or as the present one.
+pub(super) fn release(world: &mut World, host: HostIx, older: bool) {
+    world.hosts[host.i()].older = older;
+    if world.hosts[host.i()].process.is_some() {
+        world.kill_process(host, Some(HANDS_ON));
     }
 }

@@ -83,6 +83,8 @@ pub struct Hosts {
     pub labels: BTreeMap<String, String>,
     #[serde(default)]
     pub node_labels: BTreeMap<String, String>,
+    /// Has no token: it knocks, and is not let in.
+    pub outsider: Option<bool>,
     /// Starts for the first time then, instead of before the timeline begins.
     pub joins: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! The hosts of a scenario and the groups that steps can name: the whole cluster, zones, racks, the
 //! tables of the file, single hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use membership::member::Resources;
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ pub struct Layout {
     pub hosts: Vec<HostSpec>,
     /// Hosts that start for the first time so long after the beginning of the timeline.
     pub joins: BTreeMap<HostIx, Span>,
+    /// Hosts that have no token and want to join all the same.
+    pub outsiders: BTreeSet<HostIx>,
     /// What operators have set on nodes before the timeline begins: labels, role, availability, as
     /// Docker's NodeSpec.
     pub node_specs: BTreeMap<HostIx, Value>,
@@ -87,6 +89,9 @@ impl Layout {
                     let spec = json!({ "Labels": table.node_labels, "Availability": "active" });
                     layout.node_specs.insert(ix, spec);
                 }
+                if table.outsider == Some(true) {
+                    layout.outsiders.insert(HostIx(layout.hosts.len() as u32));
+                }
                 let host = HostSpec { name: own, zone: zone.unwrap_or_default(), labels, capacity };
                 layout.push(host, table.name.as_deref(), joins);
             }
@@ -100,8 +105,9 @@ impl Layout {
             problems.add("hosts", "joins", "some hosts have to be there from the beginning");
         }
         // Everybody is told to join the first three: somebody of them has to be there.
-        if layout.joins.keys().any(|host| host.i() < 3) {
-            problems.add("hosts", "joins", "the first three hosts are those that others join: let hosts that join later stand below them");
+        let late_or_out = layout.joins.keys().chain(&layout.outsiders);
+        if late_or_out.into_iter().any(|host| host.i() < 3) {
+            problems.add("hosts", "joins", "the first three hosts are those that others join: let hosts that join later, and outsiders, stand below them");
         }
         layout
     }

@@ -10,13 +10,15 @@ macro_rules! named {
 }
 
 /// Names and texts, in the order in which they are listed.
-pub const LIBRARY: [(&str, &str); 21] = named![
+pub const LIBRARY: [(&str, &str); 24] = named![
     "rack-loss",
     "zone-loss",
     "two-of-three",
     "crash-storm",
     "power-loss",
     "lost-and-replaced",
+    "cloned-node",
+    "restored-old-disk",
     "split-brain",
     "one-way-cut",
     "bridge-partition",
@@ -27,6 +29,7 @@ pub const LIBRARY: [(&str, &str); 21] = named![
     "slow-engine",
     "disk-full",
     "crash-loop",
+    "strangers",
     "rolling-reboot",
     "rolling-upgrade",
     "black-friday",

@@ -273,6 +273,12 @@ fn steps(
             let text = format!("lies after the end: the duration is {duration}");
             problems.add(&place, "at", text);
         }
+        let copied = |before: &Step| before.action == Action::CopyDisk && before.at <= step.at;
+        if step.action == Action::RestoreDisk && !steps.iter().any(copied) {
+            let text =
+                "there is no copy to restore: let a step with `do = \"copy-disk\"` stand above it";
+            problems.add(&place, "do", text);
+        }
         steps.push(step);
     }
     steps

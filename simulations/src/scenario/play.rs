@@ -9,16 +9,17 @@ use serde_json::json;
 
 use super::Scenario;
 use super::action::Action;
-use super::ends::Ends;
+use super::ends::{Ends, HANDS_ON};
 use super::expect::AtEnd;
 use super::step::Step;
 use super::strike::strike;
 use crate::chance::{Chance, Stream};
 use crate::checks::Violation;
+use crate::disk::Content;
 use crate::faults::Mix;
 use crate::figures::Sheet;
-use crate::history::{Mark, MarkKind};
-use crate::links::HostIx;
+use crate::history::MarkKind;
+use crate::links::{HostIx, Quality};
 use crate::run::{Outcome, Run, RunSpec, Watcher};
 use crate::seen::Seen;
 use crate::time::{At, Span};
@@ -63,6 +64,8 @@ struct Player<'a> {
     named: BTreeMap<String, Vec<HostIx>>,
     /// What ends the faults that go on, and the mark that shows each.
     open: BTreeMap<u64, (Ends, usize)>,
+    /// Disks as somebody copied them.
+    copies: BTreeMap<HostIx, Content>,
     updates: u64,
 }
 
@@ -85,6 +88,7 @@ pub fn play(
         gossip: scenario.gossip,
         tell,
         absent: scenario.layout.joins.keys().copied().collect(),
+        outsiders: scenario.layout.outsiders.clone(),
         ..RunSpec::plain(seed, 0)
     };
     let mut run = Run::new(&spec, maker);
@@ -99,6 +103,7 @@ pub fn play(
         chance: Chance::new(seed, Stream::Scenario),
         named: BTreeMap::new(),
         open: BTreeMap::new(),
+        copies: BTreeMap::new(),
         updates: 0,
     };
     player.form();
@@ -124,8 +129,10 @@ pub fn play(
 
 impl Player<'_> {
     fn present(&self) -> Vec<HostIx> {
-        let joins = &self.scenario.layout.joins;
-        self.scenario.layout.all().into_iter().filter(|host| !joins.contains_key(host)).collect()
+        let layout = &self.scenario.layout;
+        let absent =
+            |host: &HostIx| layout.joins.contains_key(host) || layout.outsiders.contains(host);
+        layout.all().into_iter().filter(|host| !absent(host)).collect()
     }
 
     /// All hosts find each other.
@@ -274,6 +281,7 @@ impl Player<'_> {
             if step.action.is_fault() {
                 self.run.figures.fault(step.word);
             }
+            self.disks(step, hosts, mark);
             let base = self.scenario.network;
             let world = &mut self.run.world;
             let ends = strike(&step.action, hosts, &to, world, base, &mut self.chance);
@@ -290,6 +298,33 @@ impl Player<'_> {
         self.run.note(Seen::Disturbed);
     }
 
+    /// What a step does to disks over more than one moment.
+    fn disks(&mut self, step: &Step, hosts: &[HostIx], mark: usize) {
+        for host in hosts {
+            let world = &mut self.run.world;
+            match step.action {
+                Action::TornWrite { damaged } => {
+                    let (least, most) = step.lasts.unwrap_or_default();
+                    world.hosts[host.i()].torn = Some((self.chance.span(least, most), damaged));
+                }
+                Action::CopyDisk => {
+                    let content = world.hosts[host.i()].disk.content().clone();
+                    self.copies.insert(*host, content);
+                }
+                Action::RestoreDisk => {
+                    let Some(copy) = self.copies.get(host).cloned() else { continue };
+                    world.power_off(*host);
+                    world.restore_disk(*host, copy);
+                    self.next += 1;
+                    let ends = Ends::PowerOn { host: *host, new_disk: false };
+                    self.open.insert(self.next, (ends, mark));
+                    self.later(self.run.world.now + HANDS_ON, Item::End(self.next));
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn end(&mut self, number: u64) {
         let Some((ends, mark)) = self.open.remove(&number) else { return };
         ends.apply(&mut self.run.world);
@@ -301,8 +336,7 @@ impl Player<'_> {
     }
 
     fn mark(&mut self, kind: MarkKind, text: String, hosts: Vec<HostIx>) -> usize {
-        let at = self.run.world.now;
-        self.run.figures.marks.push(Mark { at, until: None, kind, text, hosts });
+        self.run.mark(kind, None, text, hosts);
         self.run.figures.marks.len() - 1
     }
 
@@ -326,12 +360,15 @@ impl Player<'_> {
             Action::Scale { service, replicas } => format!("{service} to {replicas}"),
             Action::Update { service } | Action::Remove { service } => service.clone(),
             Action::OneWay => format!("{on} to {}", self.names(to)),
+            Action::Clone => format!("of {on} on {}", self.names(to)),
             Action::Bridge => format!("{on} and {}", self.names(to)),
+            Action::Link(quality) => {
+                format!("{on} and {}: {}", self.names(to), in_words(*quality))
+            }
             Action::Clock { ms } => format!("{on} by {ms} ms"),
             Action::Network(quality) => {
-                let (loss, (least, most)) = (quality.loss, quality.delay);
                 let at = if hosts.is_empty() { String::new() } else { format!("{on}: ") };
-                format!("{at}{}.{}% lost, {least} to {most}", loss / 10, loss % 10)
+                format!("{at}{}", in_words(*quality))
             }
             Action::Note(text) => return text.clone(),
             _ => on,
@@ -397,6 +434,11 @@ impl Player<'_> {
             stops: figures.stops,
         }
     }
+}
+
+fn in_words(quality: Quality) -> String {
+    let (loss, (least, most)) = (quality.loss, quality.delay);
+    format!("{}.{}% lost, {least} to {most}", loss / 10, loss % 10)
 }
 
 /// The service of this name, as a host knows it.

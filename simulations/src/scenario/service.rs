@@ -8,10 +8,11 @@ use super::file::Service;
 use super::problem::{Problems, nearest};
 
 /// How the containers of a service behave; the engine of the simulator reads it from the image's name.
-pub const BEHAVIOURS: [(&str, &str); 7] = [
+pub const BEHAVIOURS: [(&str, &str); 8] = [
     ("web", "serves until it is stopped"),
     ("crash", "ends with an error within seconds of every start"),
     ("flaky", "three starts in ten end within 20 s"),
+    ("flaky-job", "does its work for up to 20 s and fails three times in ten"),
     ("job", "does its work for up to 20 s and ends with 0"),
     ("missing", "its image does not exist"),
     ("slow", "its image takes 5 to 90 s to pull"),

@@ -209,7 +209,7 @@ fn action(
         "drain" => Action::Availability("drain"),
         "activate" => Action::Availability("active"),
         "pause" => Action::Availability("pause"),
-        "crash" => Action::Crash { new_disk: new_disk(raw, place, problems) },
+        "crash" => Action::Crash { new_disk: disk_is(raw, "new", place, problems) },
         "boot" => Action::Boot,
         "reboot" => Action::Reboot,
         "kill-shoal" => Action::KillShoal,
@@ -227,6 +227,18 @@ fn action(
             place,
             problems,
         )),
+        // What a link is worse by comes on top of what all have.
+        "link" => Action::Link(quality(
+            Quality { delay: (Span::ZERO, Span::ZERO), ..Quality::default() },
+            [&raw.loss, &raw.duplicated, &raw.reordered],
+            &raw.delay,
+            place,
+            problems,
+        )),
+        "garbage" => {
+            let share = raw.share.as_deref().unwrap_or("10%");
+            Action::Garbage(problems.take(place, "share", amount::share(share)))
+        }
         "engine-hang" => Action::EngineHang,
         "engine-restart" => Action::EngineRestart { containers: raw.containers.unwrap_or(false) },
         "engine-slow" => Action::EngineSlow {
@@ -241,6 +253,14 @@ fn action(
         "disk-full" => Action::DiskFull,
         "disk-slow" => Action::DiskSlow(by(problems, "15s")),
         "disk-lies" => Action::DiskLies,
+        "slow-pull" => Action::SlowPull(by(problems, "45s")),
+        "crash-loop" => Action::CrashLoop,
+        "torn-write" => Action::TornWrite { damaged: disk_is(raw, "damaged", place, problems) },
+        "copy-disk" => Action::CopyDisk,
+        "restore-disk" => Action::RestoreDisk,
+        "clone" => Action::Clone,
+        "downgrade" => Action::Downgrade,
+        "upgrade" => Action::Upgrade,
         "clock" => {
             let text = raw.by.as_deref().unwrap_or("0");
             Action::Clock { ms: problems.take(place, "by", amount::offset_ms(text)) }
@@ -250,20 +270,19 @@ fn action(
     })
 }
 
-fn new_disk(raw: &Raw, place: &str, problems: &mut Problems) -> bool {
+/// Whether the disk comes back as `other` says, and not as it was.
+fn disk_is(raw: &Raw, other: &str, place: &str, problems: &mut Problems) -> bool {
     match raw.disk.as_deref() {
         None | Some("kept") => false,
-        Some("new") if raw.lasts.is_some() => true,
-        Some("new") => {
-            problems.add(
-                place,
-                "disk",
-                "\"new\" takes `for`: the host comes back then, as an empty one",
-            );
+        Some(word) if word == other && raw.lasts.is_some() => true,
+        Some(word) if word == other => {
+            let text =
+                format!("\"{other}\" takes `for`: the host comes back then, as an empty one");
+            problems.add(place, "disk", text);
             false
         }
-        Some(other) => {
-            problems.add(place, "disk", format!("'{other}' is not one of kept, new"));
+        Some(word) => {
+            problems.add(place, "disk", format!("'{word}' is not one of kept, {other}"));
             false
         }
     }

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::action::Action;
-use super::ends::Ends;
+use super::ends::{Ends, release};
 use crate::chance::Chance;
 use crate::disk::DiskManner;
-use crate::links::{Cut, HostIx, Quality};
+use crate::engine::EngineManner;
+use crate::links::{Cut, HostIx, Quality, Scope};
 use crate::time::Span;
 use crate::world::World;
 
@@ -29,12 +30,32 @@ pub(super) fn strike(
         Action::OneWay => {
             vec![cut_off(world, Cut::OneWay { from: set(hosts), to: set(to) })]
         }
+        Action::Link(quality) => {
+            let pairs = hosts.iter().flat_map(|a| to.iter().map(move |b| (*a, *b)));
+            let links = pairs.filter(|(a, b)| a != b);
+            links.map(|(a, b)| Ends::Mend(world.worsen(Scope::Link(a, b), *quality))).collect()
+        }
+        Action::Clone => clone(hosts, to, world).into_iter().collect(),
         Action::Network(quality) if hosts.is_empty() => {
             world.links.set_base(*quality);
             vec![Ends::Network(base)]
         }
         _ => hosts.iter().filter_map(|host| strike_one(action, *host, world, chance)).collect(),
     }
+}
+
+/// One host becomes a copy of another. Of one node there is one copy at a time.
+fn clone(of: &[HostIx], copy: &[HostIx], world: &mut World) -> Option<Ends> {
+    let (of, copy) = (*of.first()?, *copy.iter().find(|copy| !of.contains(copy))?);
+    let sound = |host: HostIx| {
+        let found = &world.hosts[host.i()];
+        found.powered && !found.disk.damaged && world.double_of(host).is_none()
+    };
+    if !sound(of) || !sound(copy) {
+        return None;
+    }
+    world.clone_node(of, copy);
+    Some(Ends::Unclone(copy))
 }
 
 fn set(hosts: &[HostIx]) -> BTreeSet<HostIx> {
@@ -90,8 +111,20 @@ fn strike_one(
             Ends::HostLinks(host)
         }
         Action::Clock { ms } => {
-            world.hosts[host.i()].clock_off_ms += ms;
+            world.turn_clock(host, *ms);
             Ends::Clock { host, ms: *ms }
+        }
+        Action::Garbage(share) => {
+            world.set_garbling(host, *share);
+            Ends::Garbage(host)
+        }
+        Action::Downgrade => {
+            release(world, host, true);
+            Ends::Upgrade(host)
+        }
+        Action::Upgrade => {
+            release(world, host, false);
+            return None;
         }
         Action::DiskFull => disk(world, host, DiskManner { full: true, ..DiskManner::default() }),
         Action::DiskLies => disk(world, host, DiskManner { lies: true, ..DiskManner::default() }),
@@ -124,12 +157,17 @@ fn strike_engine(
             world.with_engine(host, |engine, chance, out| engine.stop(*containers, chance, out));
         }
         Action::EngineSlow { start, fails } => {
-            let manner = &mut world.hosts[host.i()].engine.manner;
-            let before = *manner;
-            manner.start = start.unwrap_or(manner.start);
-            manner.start_fails = *fails;
-            return Some(Ends::Manner(host, before));
+            return manner(world, host, |manner| {
+                manner.start = start.unwrap_or(manner.start);
+                manner.start_fails = *fails;
+            });
         }
+        Action::SlowPull(most) => {
+            let start = world.hosts[host.i()].engine.manner.start;
+            let start = (start.0.min(*most), *most);
+            return manner(world, host, |manner| manner.start = start);
+        }
+        Action::CrashLoop => return manner(world, host, |manner| manner.all_crash = true),
         Action::ContainerDies { service } => {
             let container = one_container(world, host, service.as_deref(), chance)?;
             world.with_engine(host, |engine, chance, out| engine.kill(&container, chance, out));
@@ -145,6 +183,14 @@ fn strike_engine(
         _ => return None,
     }
     Some(Ends::Engine(host))
+}
+
+/// The engine does its work in another way, until it does it as before.
+fn manner(world: &mut World, host: HostIx, change: impl FnOnce(&mut EngineManner)) -> Option<Ends> {
+    let manner = &mut world.hosts[host.i()].engine.manner;
+    let before = *manner;
+    change(manner);
+    Some(Ends::Manner(host, before))
 }
 
 fn one_container(

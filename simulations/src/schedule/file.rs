@@ -45,8 +45,11 @@ impl Schedule {
     /// See [`FileError`].
     pub fn save(&self, path: &Path) -> Result<(), FileError> {
         let text = self.text()?;
-        std::fs::write(path, text)
-            .map_err(|error| FileError::Write { path: path.to_owned(), error })
+        let failed = |error| FileError::Write { path: path.to_owned(), error };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        std::fs::write(path, text).map_err(failed)
     }
 
     /// # Errors
@@ -80,8 +83,8 @@ mod tests {
     #[test]
     fn what_is_saved_is_loaded_and_anything_else_is_refused_in_words() {
         let folder = std::env::temp_dir().join(format!("shoal-schedule-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("some.toml");
+        // The folder is made when it is not there.
+        let path = folder.join("deeper").join("some.toml");
         for seed in 1..40 {
             let schedule = Schedule::draw(seed);
             schedule.save(&path).unwrap();

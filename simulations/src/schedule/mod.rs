@@ -5,6 +5,7 @@
 //! would if everything were drawn while the run goes on. What links, disks, engines and cores do is
 //! still drawn from the seed, each from its own stream.
 
+mod draw;
 mod file;
 pub mod shrink;
 
@@ -17,7 +18,7 @@ pub use file::FileError;
 use crate::chance::{Chance, Stream};
 use crate::faults::{Fault, Ground, KINDS, Kind, Mix};
 use crate::operators::{Act, Desk};
-use crate::run::{Outcome, Run, RunSpec};
+use crate::run::{Outcome, Run, RunSpec, Watcher};
 use crate::time::{At, Span};
 use crate::world::Maker;
 
@@ -115,7 +116,10 @@ impl Schedule {
         };
         schedule.draw_faults(&mix, &mut faults);
         schedule.draw_acts(most_replicas);
+        schedule.draw_jobs(most_replicas);
         schedule.steps.sort_by_key(|step| step.at_ms);
+        schedule.draw_assets();
+        schedule.draw_networks();
         schedule
     }
 
@@ -171,7 +175,15 @@ impl Schedule {
 
     /// Runs it, all checks on.
     pub fn run(&self, tell: bool, maker: Maker) -> Outcome {
+        self.watched(tell, maker, None)
+    }
+
+    /// Runs it while somebody looks on.
+    pub fn watched(&self, tell: bool, maker: Maker, watcher: Option<Box<dyn Watcher>>) -> Outcome {
         let mut run = Run::new(&self.spec(tell), maker);
+        if let Some(watcher) = watcher {
+            run.watch(watcher);
+        }
         run.world.trace.note(
             At::ZERO,
             true,
@@ -213,5 +225,37 @@ mod tests {
             counts.extend(schedule.count_faults());
         }
         assert_eq!(counts.len(), KINDS.len(), "{counts:?}");
+    }
+
+    #[test]
+    fn some_runs_have_networks_and_what_they_are_for() {
+        let mut said = std::collections::BTreeSet::new();
+        let mut with = 0;
+        for seed in 1..100 {
+            let steps = Schedule::draw(seed).steps;
+            let acts = steps.iter().filter_map(|step| match &step.what {
+                What::Operator { act, .. } => Some(act),
+                What::Fault(_) => None,
+            });
+            let mut any = false;
+            for act in acts {
+                match act {
+                    Act::CreateNetwork { subnet, .. } => {
+                        any = true;
+                        said.insert(if subnet.is_some() { "a range" } else { "no range" });
+                    }
+                    Act::RemoveNetwork { .. } => drop(said.insert("removed")),
+                    Act::Attach { .. } => drop(said.insert("attached later")),
+                    Act::Create { draft, .. } if !draft.networks.is_empty() => {
+                        said.insert("attached");
+                    }
+                    Act::Create { draft, .. } if draft.port.is_some() => drop(said.insert("port")),
+                    _ => {}
+                }
+            }
+            with += u32::from(any);
+        }
+        assert_eq!(said.len(), 6, "{said:?}");
+        assert!((20..60).contains(&with), "{with}");
     }
 }

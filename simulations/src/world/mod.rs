@@ -4,6 +4,7 @@
 //! answers is carried out by [`process`], as the daemon's loop would; [`net`] is what quinn and the
 //! network would do with the messages. Nothing here draws randomness except from the run's streams.
 
+mod garbage;
 pub mod net;
 mod observe;
 pub mod process;
@@ -98,6 +99,7 @@ pub enum Event {
     Incarnation {
         host: HostIx,
         boot: Boot,
+        above: Incarnation,
     },
     Attach {
         host: HostIx,
@@ -151,6 +153,7 @@ pub struct Chances {
     pub engines: Chance,
     pub gossip: Chance,
     pub cores: Chance,
+    pub garbage: Chance,
     pub hosts: Chance,
 }
 
@@ -210,6 +213,13 @@ pub struct World {
     pub expelled: BTreeSet<NodeId>,
     /// See [`World::watch_next`].
     pub watched: Option<Watched>,
+    /// Hosts of which so many messages in a thousand are followed by a broken one.
+    pub garbling: BTreeMap<HostIx, u32>,
+    /// Broken messages that nobody could read, and those that could be read and were delivered.
+    pub unreadable: u64,
+    pub readable: u64,
+    /// Handshakes let everybody in: broken on purpose, to see that the check sees it.
+    pub open_door: bool,
     net: Net,
     by_id: BTreeMap<NodeId, HostIx>,
     /// Hosts that bear the same id as another: copies of its disk.
@@ -273,12 +283,17 @@ impl World {
                 engines: stream(Stream::Engines),
                 gossip: stream(Stream::Gossip),
                 cores: stream(Stream::Cores),
+                garbage: stream(Stream::Garbage),
                 hosts: hosts_chance,
             },
             seen: Vec::new(),
             replies: Vec::new(),
             expelled: BTreeSet::new(),
             watched: None,
+            garbling: BTreeMap::new(),
+            unreadable: 0,
+            readable: 0,
+            open_door: false,
             net: Net::default(),
             carrier,
             gossip_wake: None,
@@ -331,7 +346,7 @@ impl World {
             Event::Idle { pair, conn } => self.idle(pair, conn),
             Event::Reset { pair, conn } => self.disconnect(pair, conn),
             Event::Written { host, boot } => self.written(host, boot),
-            Event::Incarnation { host, boot } => self.incarnation_drawn(host, boot),
+            Event::Incarnation { host, boot, above } => self.incarnation_drawn(host, boot, above),
             Event::Attach { host, boot } => self.attach(host, boot),
             Event::Engine { host, event } => {
                 self.with_engine(host, |engine, chance, out| engine.on(event, chance, out));
@@ -409,9 +424,10 @@ impl World {
     }
 
     fn gossip_packet(&mut self, from: HostIx, to: HostIx, payload: Payload) {
-        if !self.hosts[to.i()].acts() {
+        if !self.hosts[to.i()].is_awake() || !self.same_side(from, to) {
             return;
         }
+        self.told(from, to);
         let mut out = GossipOut::default();
         self.carrier.deliver(self.now, to, from, payload, &mut out);
         self.carry(out);

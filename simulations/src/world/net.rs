@@ -109,6 +109,7 @@ impl World {
         let cell = membership::id::CellId(0);
         let envelope = Envelope { cell, message };
         let Ok(bytes) = wire::encode(&envelope) else { return };
+        self.garble(from, to, conn, &bytes);
         let message = Box::new(envelope.message);
         self.traffic.sent(&message, bytes.len() as u64 + PACKET_BYTES);
         self.trace.note(
@@ -160,6 +161,8 @@ impl World {
         };
         let host = &self.hosts[to.i()];
         if host.runs(current.boot_of(pair, to)) {
+            self.told(from, to);
+            let host = &self.hosts[to.i()];
             let news = matches!(&message, Message::Records { .. } | Message::Facts(_));
             if news && self.expelled.contains(&host.id) {
                 self.seen.push(Seen::ToldExpelled { host: from, id: host.id });
@@ -211,8 +214,9 @@ impl World {
         };
         let open = self.links.both_ways(from, to) && callee.powered;
         let answers = open
-            && callee.acts()
-            && caller.acts()
+            && callee.is_awake()
+            && caller.is_awake()
+            && self.same_side(from, to)
             && !refuses(caller, callee)
             && !refuses(callee, caller)
             && !self.is_superseded(from, to)
@@ -268,6 +272,11 @@ impl World {
         self.net.next += 1;
         let id = ConnId(self.net.next);
         self.net.conns.insert(pair, Conn { id, boots, idle_due: false });
+        if self.hosts[from.i()].outsider != self.hosts[to.i()].outsider {
+            let (inside, outside) =
+                if self.hosts[to.i()].outsider { (from, to) } else { (to, from) };
+            self.seen.push(Seen::LetIn { host: inside, id: self.hosts[outside.i()].id });
+        }
         for (host, peer) in [(from, to), (to, from)] {
             let (peer_id, addr) = (self.hosts[peer.i()].id, self.hosts[peer.i()].addr);
             self.feed(host, Input::Connected { peer: peer_id, addr });
@@ -286,8 +295,8 @@ impl World {
         let (a, b) = (&self.hosts[pair.0.i()], &self.hosts[pair.1.i()]);
         a.runs(conn.boots.0)
             && b.runs(conn.boots.1)
-            && a.acts()
-            && b.acts()
+            && a.is_awake()
+            && b.is_awake()
             && self.links.both_ways(pair.0, pair.1)
     }
 

@@ -6,11 +6,13 @@ use membership::fact::{FactKey, SignedFact};
 use membership::id::ServiceId;
 use membership::member::MemberState;
 use membership::message::Message;
+use membership::record::Digest;
 use membership::wire;
 use node::io::{Effect, Notice};
+use node::network::Blocks;
 use node::runtime::RuntimeAction;
 use node::slot::{ClaimPart, Place, TaskState};
-use node::spec::{Mode, ServiceSpec};
+use node::spec::ServiceSpec;
 use node::views::MemberView;
 use placement::host::{Accepts, Host};
 
@@ -18,6 +20,8 @@ use super::World;
 use super::process::record_name;
 use super::tell::{ShortAction, ShortNotice, ShortPlace, ShortRecords};
 use crate::links::HostIx;
+use crate::operators::assets::{named_in, shows_content};
+use crate::operators::networks;
 use crate::seen::{OwnView, Seen};
 
 impl World {
@@ -71,6 +75,7 @@ impl World {
                         true,
                         format_args!("{ix} says {}", ShortNotice(notice)),
                     );
+                    self.look_for_contents(ix, "a notice", notice);
                     match notice {
                         Notice::Member { id, to, .. } => {
                             self.seen.push(Seen::Verdict { host: ix, about: *id, to: *to });
@@ -96,9 +101,27 @@ impl World {
         }
     }
 
+    /// Nothing that people get to read has the content of a secret or config in it.
+    pub(crate) fn look_for_contents(
+        &mut self,
+        host: HostIx,
+        by: &'static str,
+        shown: &dyn std::fmt::Debug,
+    ) {
+        if shows_content(&format!("{shown:?}")) {
+            self.seen.push(Seen::Shown { host, by });
+        }
+    }
+
     fn observe_fact(&mut self, ix: HostIx, fact: &SignedFact) {
         let id = fact.owner;
         self.seen.push(Seen::Published { id, incarnation: fact.incarnation, seq: fact.seq });
+        if let FactKey::Blocks { network } = fact.key {
+            let said = fact.value.as_ref().and_then(|value| wire::decode::<Blocks>(value).ok());
+            let blocks = said.unwrap_or_default().blocks.into_iter();
+            let used = blocks.filter(|block| block.since.is_some()).map(|block| block.index);
+            self.seen.push(Seen::Blocks { host: ix, network, blocks: used.collect() });
+        }
         if let (FactKey::Claims { service, .. }, Some(value)) = (fact.key, &fact.value)
             && let Ok(part) = wire::decode::<ClaimPart>(value)
         {
@@ -140,18 +163,38 @@ impl World {
                 let view = views.get(&start.service).cloned();
                 let (task, epoch, template) = (start.task, start.epoch, start.template);
                 self.seen.push(Seen::Start { host: ix, place, task, epoch, template, view });
+                let wants = named_in(&start.template_json);
+                if !wants.is_empty() {
+                    let files = start.files.files.iter();
+                    let has = files.map(|f| (f.id, Digest::of_bytes(f.content.bytes()))).collect();
+                    self.seen.push(Seen::Files { host: ix, task, place, wants, has });
+                }
+                let wants = networks::named_in(&start.template_json);
+                if !wants.is_empty() || !start.networks.is_empty() {
+                    let has = start.networks.iter().map(|on| {
+                        let block = on.network.subnet.block_of(on.address);
+                        (on.network.id, on.address, block.unwrap_or(0))
+                    });
+                    let has = has.collect();
+                    self.seen.push(Seen::Addressed { host: ix, task, place, wants, has });
+                }
             }
             RuntimeAction::Stop { task, .. } | RuntimeAction::Remove { task, .. } => {
                 let found = self.hosts[ix.i()]
                     .engine
                     .containers()
                     .find(|container| container.task == *task);
-                let Some(place) = found.map(|container| container.place()) else { return };
+                let Some(place) = found.map(|container| container.place()) else {
+                    self.seen.push(Seen::CalledOff { task: *task });
+                    return;
+                };
                 let view = views.get(&place.service).cloned();
                 self.seen.push(Seen::Stop { host: ix, place, task: *task, view });
             }
-            RuntimeAction::Prepare { .. } | RuntimeAction::Refresh { .. } | RuntimeAction::List => {
-            }
+            RuntimeAction::Prepare { .. }
+            | RuntimeAction::Refresh { .. }
+            | RuntimeAction::Networks { .. }
+            | RuntimeAction::List => {}
         }
     }
 
@@ -169,7 +212,7 @@ impl World {
                     draining,
                     // Another service bears its name: nothing of it is wanted for the time being.
                     desired: if view.shadowed_by.is_some() { 0 } else { view.desired },
-                    global: spec.mode == Mode::Global,
+                    global: spec.mode.is_global(),
                     partition: spec.partition,
                     stop_first: !spec.update.start_first || !spec.host_ports.is_empty(),
                     reservation: spec.reservation,

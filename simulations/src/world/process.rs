@@ -1,6 +1,7 @@
 //! The simulated daemon loop: inputs go into the core one by one, and its effects are carried out in
 //! order, with nothing passing a write that has not reached the disk.
 
+use membership::id::Incarnation;
 use membership::member::{MemberState, Profile};
 use membership::message::Message;
 use membership::record::{Digest, Key, Kind, Record};
@@ -26,8 +27,8 @@ impl World {
         let host = &mut self.hosts[ix.i()];
         host.boots = Boot(host.boots.0 + 1);
         let boot = host.boots;
-        let incarnation = host.disk.next_incarnation();
         let now = host.now(self.now);
+        let incarnation = host.disk.next_incarnation(Incarnation(0), now.wall);
         let args = StartArgs {
             host: ix,
             id: host.id,
@@ -208,6 +209,8 @@ impl World {
                         watched.order.get_or_insert((fact.owner, fact.incarnation, fact.seq));
                     }
                     self.carrier.publish(self.now, ix, fact);
+                    // News may bring the next round forward.
+                    self.plan_gossip();
                 }
                 Effect::Persist { id, records } => {
                     process.writing.push_back((id, records));
@@ -228,11 +231,11 @@ impl World {
                 }
                 Effect::Reply { id, result } => self.reply(ix, CommandNo(id.0), result),
                 Effect::AskHost { target } => self.ask_host(ix, target),
-                Effect::RaiseIncarnation => {
+                Effect::RaiseIncarnation { above } => {
                     let after = self.hosts[ix.i()].disk.write_time(&mut self.chances.disks);
-                    self.later(after, Event::Incarnation { host: ix, boot });
+                    self.later(after, Event::Incarnation { host: ix, boot, above });
                 }
-                Effect::Notice(_) => {}
+                Effect::Network(_) | Effect::Notice(_) => {}
                 Effect::Exit => {
                     self.hosts[ix.i()].left = true;
                     self.close_connections(ix);
@@ -263,22 +266,27 @@ impl World {
         let more = !process.writing.is_empty();
         let result = host.disk.write(&records);
         if result.is_ok() {
-            let own = host.id;
-            for record in records.iter().filter(|record| record.writer == own && heeded(record)) {
-                let lineage = Lineage {
-                    digest: record.digest(),
-                    ancestors: record.ancestors.clone(),
-                    body: Digest::of_bytes(record.body.as_deref().unwrap_or_default()),
-                };
-                self.seen.push(Seen::Drafted { record: record_name(record), lineage });
-            }
-            let records = records.iter().map(stored).collect();
-            self.seen.push(Seen::Written { host: ix, records });
+            self.note_write(ix, &records);
         }
         self.feed(ix, Input::Persisted { id, result });
         if more {
             self.begin_write(ix);
         }
+    }
+
+    /// Tells the checks what is on a disk now, and how it came about.
+    fn note_write(&mut self, ix: HostIx, records: &[Record]) {
+        let own = self.hosts[ix.i()].id;
+        for record in records.iter().filter(|record| record.writer == own && heeded(record)) {
+            let lineage = Lineage {
+                digest: record.digest(),
+                ancestors: record.ancestors.clone(),
+                body: Digest::of_bytes(record.body.as_deref().unwrap_or_default()),
+            };
+            self.seen.push(Seen::Drafted { record: record_name(record), lineage });
+        }
+        let records = records.iter().map(stored).collect();
+        self.seen.push(Seen::Written { host: ix, records });
     }
 
     /// Power fails in the middle of a write. A transaction is there whole or not at all: this one is not.
@@ -305,10 +313,11 @@ impl World {
         self.seen.push(Seen::Disturbed);
     }
 
-    pub(super) fn incarnation_drawn(&mut self, ix: HostIx, boot: Boot) {
+    pub(super) fn incarnation_drawn(&mut self, ix: HostIx, boot: Boot, above: Incarnation) {
         let host = &mut self.hosts[ix.i()];
         if host.runs(boot) {
-            let incarnation = host.disk.next_incarnation();
+            let wall = host.now(self.now).wall;
+            let incarnation = host.disk.next_incarnation(above, wall);
             if let Some(process) = host.process.as_mut() {
                 process.incarnation = incarnation;
             }
@@ -319,6 +328,7 @@ impl World {
     fn reply(&mut self, ix: HostIx, command: CommandNo, result: Result<Reply, CommandError>) {
         let records = self.acknowledged(ix, command, &result);
         self.trace.note(self.now, true, format_args!("{ix} replies {} {result:?}", command.0));
+        self.look_for_contents(ix, "an answer", &result);
         let refused = result.as_ref().err().map(|error| error.kind);
         let stored = !matches!(refused, Some(Refused::NotStored | Refused::Busy));
         self.seen.push(Seen::Answered { host: ix, command, stored });
@@ -344,6 +354,7 @@ impl World {
         let Some((_, subject, before)) = self.commands.remove(&command) else { return Vec::new() };
         let subject = match result {
             Ok(Reply::Created { id, .. }) => id.0,
+            Ok(Reply::AssetCreated { id }) => id.0,
             _ => subject,
         };
         if self.commands.values().any(|(host, other, _)| *host == ix && *other == subject) {
@@ -357,7 +368,7 @@ impl World {
 
     fn held_about(&self, ix: HostIx, subject: u128) -> Vec<RecordName> {
         let disk = &self.hosts[ix.i()].disk;
-        let kinds = [Kind::Service, Kind::Scale, Kind::NodeSettings];
+        let kinds = [Kind::Service, Kind::Scale, Kind::NodeSettings, Kind::Secret, Kind::Config];
         let held = kinds.map(|kind| Key { kind, id: subject }).into_iter().filter_map(|key| {
             let (stamp, writer) = disk.holds(&key)?;
             Some((key, stamp, writer))
@@ -373,10 +384,9 @@ impl World {
             && self.chances.disks.per_mille(500)
             && host.disk.write(&records).is_ok()
         {
-            let records = records.iter().map(stored).collect();
-            self.seen.push(Seen::Written { host: ix, records });
+            self.note_write(ix, &records);
         }
-        host.engine.detach(&mut self.chances.engines);
+        self.hosts[ix.i()].engine.detach(&mut self.chances.engines);
         self.commands.retain(|_, (host, ..)| *host != ix);
         self.carrier.stop(ix);
         self.trace.note(self.now, true, format_args!("{ix} process ends"));
@@ -399,13 +409,19 @@ fn subject_of(command: &Command) -> u128 {
         Command::CreateService { .. }
         | Command::CreateAsset { .. }
         | Command::Leave
+        | Command::CreateNetwork { .. }
+        | Command::AttachHere { .. }
         | Command::UpdateCluster { .. } => 0,
+        Command::RemoveNetwork { id } => id.0,
     }
 }
 
 /// What operators write.
 fn heeded(record: &Record) -> bool {
-    matches!(record.key.kind, Kind::Service | Kind::Scale | Kind::NodeSettings)
+    matches!(
+        record.key.kind,
+        Kind::Service | Kind::Scale | Kind::NodeSettings | Kind::Secret | Kind::Config
+    )
 }
 
 pub(super) fn record_name(record: &Record) -> RecordName {
@@ -416,7 +432,8 @@ pub(super) fn stored(record: &Record) -> Stored {
     let body = record.body.as_deref().filter(|_| record.key.kind == Kind::Conflict);
     let loser = body.and_then(|body| wire::decode::<Record>(body).ok());
     let keeps = loser.as_ref().map(record_name);
-    Stored { name: record_name(record), tombstone: record.is_tombstone(), keeps }
+    let ended = node::recorded_ends(record);
+    Stored { name: record_name(record), tombstone: record.is_tombstone(), keeps, ended }
 }
 
 fn profile_of(host: &crate::host::Host, started: Wall) -> Profile {

@@ -94,6 +94,10 @@ impl fmt::Display for ShortAction<'_> {
                     start.template
                 )
             }
+            RuntimeAction::Networks { wanted } => {
+                let wanted = wanted.iter().flatten().map(|network| network.name.as_str());
+                write!(f, "networks {}", wanted.collect::<Vec<_>>().join(","))
+            }
             RuntimeAction::Refresh { task, container, .. } => {
                 write!(f, "refresh {} {container}", ShortTask(*task))
             }

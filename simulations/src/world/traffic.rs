@@ -20,7 +20,10 @@ fn kind(message: &Message) -> usize {
         Message::Facts(_) => 1,
         Message::Records { .. } | Message::Stored(_) => 2,
         Message::Sync(_) => 3,
-        Message::Leaving | Message::Hello { .. } | Message::Welcome { .. } => 4,
+        Message::Leaving
+        | Message::Hello { .. }
+        | Message::Welcome { .. }
+        | Message::Time { .. } => 4,
     }
 }
 

@@ -6,7 +6,7 @@ use membership::id::NodeId;
 use super::process::stored;
 use super::{Event, World};
 use crate::disk::Content;
-use crate::links::{Cut, CutId, HostIx};
+use crate::links::{Cut, CutId, HostIx, Quality, Scope};
 use crate::seen::Seen;
 use crate::time::Span;
 
@@ -157,9 +157,21 @@ impl World {
         id
     }
 
+    /// Packets fare worse from now on.
+    pub fn worsen(&mut self, scope: Scope, quality: Quality) -> CutId {
+        let id = self.links.worsen(scope, quality);
+        self.tell_losses();
+        id
+    }
+
+    fn tell_losses(&mut self) {
+        self.seen.push(Seen::Lossy(self.links.lossy(self.hosts.len())));
+    }
+
     pub fn mend(&mut self, cut: CutId) {
         if self.links.mend(cut) {
             self.trace.note(self.now, true, format_args!("mended {cut:?}"));
+            self.tell_losses();
             self.connectivity_changed();
         }
     }
@@ -167,6 +179,7 @@ impl World {
     /// The links are whole again and lose nothing.
     pub fn heal_links(&mut self) {
         self.links.heal();
+        self.tell_losses();
         self.connectivity_changed();
     }
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::flags::{ChangeFlags, CreateFlags, WaitFlags};
-use super::{converge, find, spec, text};
+use super::{converge, find, given, spec, text};
 use crate::client::Client;
 use crate::exit::{Failure, Outcome};
 use crate::output::{note, say};
@@ -14,8 +14,12 @@ use crate::output::{note, say};
 const TRIES: usize = 5;
 
 pub(super) async fn create(client: &Client, flags: &CreateFlags) -> Outcome {
-    let wanted = spec::create(flags)?;
+    let mut wanted = spec::create(flags)?;
     refuse_ingress(&flags.publish)?;
+    let container = &mut wanted["TaskTemplate"]["ContainerSpec"];
+    for (kind, files) in [(given::SECRETS, &flags.secret), (given::CONFIGS, &flags.config)] {
+        given::change(container, kind, &given::references(client, kind, files).await?, &[]);
+    }
     let made = client.post("/services/create", &wanted).await?;
     warn(&made);
     let id = text(&made, "ID").to_owned();
@@ -80,7 +84,16 @@ pub(super) async fn update(client: &Client, flags: &ChangeFlags) -> Outcome {
         return rollback(client, &alone).await;
     }
     refuse_ingress(&flags.publish_add)?;
-    let before = edit(client, &flags.service, |spec| spec::change(spec, flags)).await?;
+    let secrets = given::references(client, given::SECRETS, &flags.secret_add).await?;
+    let configs = given::references(client, given::CONFIGS, &flags.config_add).await?;
+    let before = edit(client, &flags.service, |spec| {
+        spec::change(spec, flags)?;
+        let container = &mut spec["TaskTemplate"]["ContainerSpec"];
+        given::change(container, given::SECRETS, &secrets, &flags.secret_rm);
+        given::change(container, given::CONFIGS, &configs, &flags.config_rm);
+        Ok(())
+    })
+    .await?;
     say(&flags.service)?;
     let (id, name) = (text(&before, "ID"), name_of(&before));
     converge::wait(client, id, &name, &before, &flags.shared.wait).await
@@ -132,12 +145,16 @@ pub(super) async fn scale(client: &Client, flags: &ScaleFlags) -> Outcome {
     // All are stored first, so that they happen at the same time; then each is waited for.
     for (service, replicas) in &flags.services {
         let before = edit(client, service, |spec| {
-            if spec["Mode"]["Replicated"].is_null() {
-                return Err(Failure::failed(format!(
-                    "{service} is a global service: it runs once on every node and cannot be scaled"
-                )));
-            }
-            spec["Mode"]["Replicated"]["Replicas"] = json!(replicas);
+            let (mode, count) = match spec::mode_key(spec) {
+                mode @ "Replicated" => (mode, "Replicas"),
+                mode @ "ReplicatedJob" => (mode, "TotalCompletions"),
+                _ => {
+                    return Err(Failure::failed(format!(
+                        "{service} is a global service: it runs once on every node and cannot be scaled"
+                    )));
+                }
+            };
+            spec["Mode"][mode][count] = json!(replicas);
             Ok(())
         })
         .await?;

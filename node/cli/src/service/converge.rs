@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::display::Display;
 use super::flags::WaitFlags;
+use super::spec::mode_key;
 use crate::client::{Client, filters};
 use crate::exit::{Code, Failure, Outcome};
 
@@ -21,12 +22,21 @@ const STABLE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
     pub(super) wanted: usize,
+    /// Of a job: that have run to their end.
     pub(super) running: usize,
+    /// Of a job: slots that failed and are not tried again.
+    pub(super) lost: usize,
+    job: bool,
     /// Why the rest is not running, and how many say so.
     pub(super) troubles: BTreeMap<String, usize>,
 }
 
 impl Progress {
+    /// What is counted.
+    pub(super) fn what(&self) -> &'static str {
+        if self.job { "done" } else { "running" }
+    }
+
     fn converged(&self, global: bool) -> bool {
         // A global service that has no task yet has not been looked at by anybody.
         self.running == self.wanted && !(global && self.wanted == 0)
@@ -123,6 +133,23 @@ async fn watch(client: &Client, id: &str, display: &Display, asked: Asked<'_>) -
             .await?;
         let nodes = client.get("/nodes").await?;
         let global = !service["Spec"]["Mode"]["Global"].is_null();
+        if !service["JobStatus"].is_null() {
+            let progress = job_progress(&service, &tasks);
+            display.show(&progress, None);
+            match progress {
+                Progress { wanted, running, .. } if wanted == running => return Ok(()),
+                Progress { wanted, running, lost, .. } if wanted == running + lost => {
+                    return Err(Failure::new(
+                        Code::NotConverged,
+                        format!(
+                            "{running} of {wanted} slots ran to their end; {lost} failed as often as the restart policy allows"
+                        ),
+                    ));
+                }
+                _ => tokio::time::sleep(LOOK_EVERY).await,
+            }
+            continue;
+        }
         let progress = progress(&service, &tasks, &nodes);
         let converged = progress.converged(global);
         let update = service["UpdateStatus"]["State"].as_str().unwrap_or_default();
@@ -242,6 +269,51 @@ fn progress(service: &Value, tasks: &Value, nodes: &Value) -> Progress {
     out
 }
 
+/// How far the present execution of a job has come. A global one is wanted on the nodes that have a task.
+fn job_progress(service: &Value, tasks: &Value) -> Progress {
+    let iteration = &service["JobStatus"]["JobIteration"]["Index"];
+    let global = mode_key(&service["Spec"]) == "GlobalJob";
+    let complete = rank("complete");
+    // For each slot: done beats what is under way, which beats what has failed.
+    let mut slots: BTreeMap<String, (u8, &Value)> = BTreeMap::new();
+    for task in tasks.as_array().into_iter().flatten() {
+        if task["JobIteration"]["Index"] != *iteration {
+            continue;
+        }
+        let slot = if global { &task["NodeID"] } else { &task["Slot"] };
+        let state = rank(task["Status"]["State"].as_str().unwrap_or_default());
+        let wanted = task["DesiredState"] == "complete" || task["DesiredState"] == "ready";
+        let order = if state == complete {
+            0
+        } else if wanted {
+            1
+        } else {
+            2
+        };
+        match slots.get(&slot.to_string()) {
+            Some((kept, _)) if *kept <= order => {}
+            _ => _ = slots.insert(slot.to_string(), (order, task)),
+        }
+    }
+    let count = |wanted: u8| slots.values().filter(|(order, _)| *order == wanted).count();
+    let total = service["Spec"]["Mode"]["ReplicatedJob"]["TotalCompletions"].as_u64();
+    let mut out = Progress {
+        // One that nobody has looked at yet is not done.
+        wanted: match total {
+            Some(total) => usize::try_from(total).unwrap_or(usize::MAX),
+            None => slots.len().max(1),
+        },
+        running: count(0),
+        lost: count(2),
+        job: true,
+        troubles: BTreeMap::new(),
+    };
+    for (_, task) in slots.values().filter(|(order, _)| *order > 0) {
+        *out.troubles.entry(trouble(task)).or_default() += 1;
+    }
+    out
+}
+
 fn trouble(task: &Value) -> String {
     let state = task["Status"]["State"].as_str().unwrap_or("unknown");
     match task["Status"]["Err"].as_str() {
@@ -309,6 +381,32 @@ mod tests {
         let tasks =
             json!([{"NodeID": "a", "DesiredState": "running", "Status": {"State": "running"}}]);
         assert!(progress(&global, &tasks, &nodes()).converged(true));
+    }
+
+    #[test]
+    fn of_a_job_slots_count_that_ended_well_in_this_execution() {
+        let job = json!({
+            "Spec": {"Mode": {"ReplicatedJob": {"TotalCompletions": 3, "MaxConcurrent": 2}}},
+            "JobStatus": {"JobIteration": {"Index": 4}},
+        });
+        let of = |iteration: u64, slot, desired, state| {
+            let mut task = task(slot, "b", desired, state);
+            task["JobIteration"] = json!({"Index": iteration});
+            task
+        };
+        let tasks = json!([
+            of(4, 0, "shutdown", "failed"),
+            of(4, 0, "complete", "complete"),
+            of(4, 1, "shutdown", "failed"),
+            of(4, 1, "complete", "running"),
+            of(3, 2, "complete", "complete"),
+            of(4, 2, "shutdown", "failed"),
+        ]);
+        let seen = job_progress(&job, &tasks);
+        assert_eq!((seen.wanted, seen.running, seen.lost), (3, 1, 1));
+        let global = json!({"Spec": {"Mode": {"GlobalJob": {}}}, "JobStatus": {"JobIteration": {"Index": 0}}});
+        let seen = job_progress(&global, &json!([]));
+        assert_eq!((seen.wanted, seen.running), (1, 0));
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl Display {
     pub(super) fn new(name: &str, quiet: bool) -> Self {
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let template = "{prefix} [{bar:30}] {pos}/{len} running  {wide_msg}";
+            let template = "{prefix} [{bar:30}] {pos}/{len}  {wide_msg}";
             let style = ProgressStyle::with_template(template)
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
             bar.with_style(style.progress_chars("=> ")).with_prefix(name.to_owned())
@@ -68,7 +68,7 @@ impl Display {
 
     fn line(&self, progress: &Progress, reasons: &str, left: Option<Duration>) {
         let counts = (progress.running, progress.wanted);
-        let mut line = format!("{}: {} of {} running", self.name, counts.0, counts.1);
+        let mut line = format!("{}: {} of {} {}", self.name, counts.0, counts.1, progress.what());
         if !reasons.is_empty() {
             line = format!("{line} ({reasons})");
         }

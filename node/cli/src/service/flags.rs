@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::values;
+use super::values::{self, Given};
 
 /// What both commands take.
 #[derive(Args, Clone, Debug, Default)]
@@ -11,6 +11,9 @@ pub(crate) struct SharedFlags {
     /// How many replicas
     #[arg(long)]
     pub(crate) replicas: Option<u64>,
+    /// Of a replicated job: how many run at once [default: all]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) max_concurrent: Option<u64>,
     /// Cores to set aside on the node, such as 0.5
     #[arg(long, value_name = "CORES", value_parser = values::cpus)]
     pub(crate) reserve_cpu: Option<i64>,
@@ -194,6 +197,12 @@ pub(crate) struct CreateFlags {
     /// mode=host,target=80[,published=8080][,protocol=udp]
     #[arg(long, short = 'p', value_name = "PORT", value_parser = values::publish)]
     pub(crate) publish: Vec<Value>,
+    /// A secret to give it: NAME, or source=NAME[,target=FILE][,uid=0][,gid=0][,mode=0444]
+    #[arg(long, value_name = "SECRET", value_parser = values::given)]
+    pub(crate) secret: Vec<Given>,
+    /// A config to give it: NAME, or source=NAME[,target=PATH][,uid=0][,gid=0][,mode=0444]
+    #[arg(long, value_name = "CONFIG", value_parser = values::given)]
+    pub(crate) config: Vec<Given>,
     #[command(flatten)]
     pub(crate) shared: SharedFlags,
     /// The image, and then the arguments of its command
@@ -238,6 +247,16 @@ pub(crate) struct ChangeFlags {
     /// By path inside the container
     #[arg(long, value_name = "TARGET")]
     pub(crate) mount_rm: Vec<String>,
+    #[arg(long, value_name = "SECRET", value_parser = values::given)]
+    pub(crate) secret_add: Vec<Given>,
+    /// By name of the secret
+    #[arg(long, value_name = "NAME")]
+    pub(crate) secret_rm: Vec<String>,
+    #[arg(long, value_name = "CONFIG", value_parser = values::given)]
+    pub(crate) config_add: Vec<Given>,
+    /// By name of the config
+    #[arg(long, value_name = "NAME")]
+    pub(crate) config_rm: Vec<String>,
     /// Replace all replicas even if nothing changed
     #[arg(long)]
     pub(crate) force: bool,
@@ -258,6 +277,22 @@ pub(crate) enum ModeName {
     Replicated,
     /// One on every node
     Global,
+    /// So many that each run to their end once
+    ReplicatedJob,
+    /// One on every node, to its end, once
+    GlobalJob,
+}
+
+impl ModeName {
+    /// As the API calls it.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::Replicated => "Replicated",
+            Self::Global => "Global",
+            Self::ReplicatedJob => "ReplicatedJob",
+            Self::GlobalJob => "GlobalJob",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -51,6 +51,10 @@ fn pretty(service: &Value) -> Outcome {
     line(
         "Mode",
         match mode(spec) {
+            (name @ "replicated-job", Some(total)) => {
+                let most = &spec["Mode"]["ReplicatedJob"]["MaxConcurrent"];
+                format!("{name}, {total} slots, {most} at once")
+            }
             (name, Some(replicas)) => format!("{name}, {replicas} replicas"),
             (name, None) => name.to_owned(),
         },
@@ -60,6 +64,11 @@ fn pretty(service: &Value) -> Outcome {
     let status = &service["UpdateStatus"];
     if !status.is_null() {
         line("Update", format!("{}: {}", text(status, "State"), text(status, "Message")));
+    }
+    let job = &service["JobStatus"];
+    if !job.is_null() {
+        let (number, at) = (&job["JobIteration"]["Index"], age::ago(text(job, "LastExecution")));
+        line("Execution", format!("{number}, asked for {at}"));
     }
     line("Image", text(container, "Image").to_owned());
     line("Entrypoint", list(&container["Command"], " "));
@@ -73,8 +82,10 @@ fn pretty(service: &Value) -> Outcome {
     line("Reserved", amounts(&template["Resources"]["Reservations"]));
     line("Limits", amounts(&template["Resources"]["Limits"]));
     line("Restart", text(&template["RestartPolicy"], "Condition").to_owned());
-    line("Update one by one", rollout(&spec["UpdateConfig"]));
-    line("Roll back", rollout(&spec["RollbackConfig"]));
+    if job.is_null() {
+        line("Update one by one", rollout(&spec["UpdateConfig"]));
+        line("Roll back", rollout(&spec["RollbackConfig"]));
+    }
     line("Ports", super::ls::ports(&service["Endpoint"]["Ports"]));
     output::say(lines.join("\n"))
 }

@@ -40,18 +40,38 @@ fn counts(service: &Value) -> (u64, u64) {
     )
 }
 
+fn is_job(service: &Value) -> bool {
+    !service["JobStatus"].is_null()
+}
+
+/// How many slots of a job are done, and of how many.
+fn of_job(service: &Value) -> (u64, u64) {
+    let status = &service["ServiceStatus"];
+    let done = status["CompletedTasks"].as_u64().unwrap_or_default();
+    (done, mode(&service["Spec"]).1.unwrap_or(done + counts(service).1))
+}
+
+fn completed(service: &Value) -> String {
+    let (done, all) = of_job(service);
+    if is_job(service) { format!(" ({done}/{all} completed)") } else { String::new() }
+}
+
 fn image(service: &Value) -> &str {
     text(&service["Spec"]["TaskTemplate"]["ContainerSpec"], "Image")
 }
 
 fn row(service: &Value, palette: Palette) -> Vec<String> {
     let (running, desired) = counts(service);
-    let colour = if running == desired { Colour::Green } else { Colour::Yellow };
+    let whole = match (is_job(service), of_job(service)) {
+        (true, (done, all)) => done == all,
+        (false, _) => running == desired,
+    };
+    let colour = if whole { Colour::Green } else { Colour::Yellow };
     vec![
         short(text(service, "ID")),
         text(&service["Spec"], "Name").to_owned(),
         mode(&service["Spec"]).0.to_owned(),
-        palette.paint(colour, &format!("{running}/{desired}")),
+        palette.paint(colour, &format!("{running}/{desired}{}", completed(service))),
         image(service).to_owned(),
         ports(&service["Endpoint"]["Ports"]),
     ]
@@ -79,6 +99,7 @@ fn as_json(service: &Value) -> Value {
         "mode": mode(&service["Spec"]).0,
         "running": running,
         "desired": desired,
+        "completed": is_job(service).then(|| of_job(service).0),
         "image": image(service),
         "ports": service["Endpoint"]["Ports"].as_array().cloned().unwrap_or_default(),
         "update": service["UpdateStatus"],

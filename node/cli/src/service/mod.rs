@@ -11,6 +11,7 @@ mod change;
 mod converge;
 mod display;
 mod flags;
+mod given;
 mod inspect;
 mod logs;
 mod ls;
@@ -100,12 +101,14 @@ pub(crate) async fn each<T>(items: &[T], act: impl AsyncFn(&T) -> Outcome) -> Ou
     failed.map_or(Ok(()), Err)
 }
 
-/// `replicated` with how many, or `global`.
+/// The mode as people call it, with how many replicas or slots where it is so many.
 fn mode(spec: &Value) -> (&'static str, Option<u64>) {
-    if spec["Mode"]["Global"].is_null() {
-        ("replicated", spec["Mode"]["Replicated"]["Replicas"].as_u64())
-    } else {
-        ("global", None)
+    let mode = &spec["Mode"];
+    match spec::mode_key(spec) {
+        "Global" => ("global", None),
+        "GlobalJob" => ("global-job", None),
+        "ReplicatedJob" => ("replicated-job", mode["ReplicatedJob"]["TotalCompletions"].as_u64()),
+        _ => ("replicated", mode["Replicated"]["Replicas"].as_u64()),
     }
 }
 

@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::flags::{
-    ChangeFlags, CreateFlags, HealthFlags, ModeName, ProcessFlags, SharedFlags, word,
-};
+use super::flags::{ChangeFlags, CreateFlags, HealthFlags, ProcessFlags, SharedFlags, word};
 use super::values;
 use crate::exit::Failure;
 
@@ -17,8 +15,7 @@ const PARTITION_LABEL: &str = "shoal.partition";
 
 /// The spec of a new service.
 pub(crate) fn create(flags: &CreateFlags) -> Result<Value, Failure> {
-    let global = flags.mode == ModeName::Global;
-    only_replicated(global, &flags.shared)?;
+    only_replicated(flags.mode.key(), &flags.shared)?;
     let mut spec = json!({
         "Labels": labels(&flags.label),
         "TaskTemplate": {
@@ -27,7 +24,7 @@ pub(crate) fn create(flags: &CreateFlags) -> Result<Value, Failure> {
             "Placement": {},
             "ForceUpdate": 0,
         },
-        "Mode": if global { json!({ "Global": {} }) } else { json!({ "Replicated": {} }) },
+        "Mode": { flags.mode.key(): {} },
         "EndpointSpec": { "Mode": "vip" },
     });
     if let Some(name) = &flags.name {
@@ -56,6 +53,19 @@ pub(crate) fn create(flags: &CreateFlags) -> Result<Value, Failure> {
     Ok(spec)
 }
 
+/// As the docker CLI does: where nothing limits how many slots run at once, all do.
+fn job(mode: &mut Value, flags: &SharedFlags) {
+    if let Some(replicas) = flags.replicas {
+        mode["TotalCompletions"] = json!(replicas);
+        if mode["MaxConcurrent"].is_null() {
+            mode["MaxConcurrent"] = json!(replicas);
+        }
+    }
+    if let Some(most) = flags.max_concurrent {
+        mode["MaxConcurrent"] = json!(most);
+    }
+}
+
 fn labels(pairs: &[(String, String)]) -> Value {
     Value::Object(pairs.iter().map(|(key, value)| (key.clone(), json!(value))).collect())
 }
@@ -70,20 +80,32 @@ fn with_tag(image: &str) -> String {
     }
 }
 
-fn only_replicated(global: bool, flags: &SharedFlags) -> Result<(), Failure> {
-    let refuse = |flag: &str| {
-        Err(Failure::usage(format!("{flag} can only be used with a replicated service")))
+/// How the API calls the mode of a spec.
+pub(super) fn mode_key(spec: &Value) -> &'static str {
+    let modes = ["Global", "ReplicatedJob", "GlobalJob"];
+    modes.into_iter().find(|mode| !spec["Mode"][mode].is_null()).unwrap_or("Replicated")
+}
+
+fn only_replicated(mode: &str, flags: &SharedFlags) -> Result<(), Failure> {
+    let refuse = |flag: &str, with: &str| {
+        Err(Failure::usage(format!("{flag} can only be used with {with}")))
     };
-    match (global, flags.replicas, flags.replicas_max_per_node) {
-        (true, Some(_), _) => refuse("--replicas"),
-        (true, _, Some(_)) => refuse("--replicas-max-per-node"),
-        _ => Ok(()),
+    let replicated = matches!(mode, "Replicated" | "ReplicatedJob");
+    if flags.replicas.is_some() && !replicated {
+        return refuse("--replicas", "a replicated service or a replicated job");
     }
+    if flags.replicas_max_per_node.is_some() && !replicated {
+        return refuse("--replicas-max-per-node", "a replicated service or a replicated job");
+    }
+    if flags.max_concurrent.is_some() && mode != "ReplicatedJob" {
+        return refuse("--max-concurrent", "a replicated job");
+    }
+    Ok(())
 }
 
 /// Changes a spec that was read from the node.
 pub(crate) fn change(spec: &mut Value, flags: &ChangeFlags) -> Result<(), Failure> {
-    only_replicated(!spec["Mode"]["Global"].is_null(), &flags.shared)?;
+    only_replicated(mode_key(spec), &flags.shared)?;
     let container = &mut spec["TaskTemplate"]["ContainerSpec"];
     if let Some(image) = &flags.image {
         container["Image"] = json!(with_tag(image));
@@ -183,7 +205,9 @@ fn change_labels(parent: &mut Value, add: &[(String, String)], remove: &[String]
 }
 
 fn shared(spec: &mut Value, flags: &SharedFlags) -> Result<(), Failure> {
-    if let Some(replicas) = flags.replicas {
+    if mode_key(spec) == "ReplicatedJob" {
+        job(&mut spec["Mode"]["ReplicatedJob"], flags);
+    } else if let Some(replicas) = flags.replicas {
         spec["Mode"]["Replicated"]["Replicas"] = json!(replicas);
     }
     if let Some(partition) = &flags.partition {

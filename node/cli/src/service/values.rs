@@ -253,6 +253,53 @@ fn put(map: &mut Map<String, Value>, path: &[&str], value: Value) {
     }
 }
 
+/// A secret or a config that a service is given: its name, and the file it becomes, as the API writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) source: String,
+    pub(crate) file: Value,
+}
+
+/// `--secret` and `--config`: `NAME`, or `source=NAME[,target=FILE][,uid=0][,gid=0][,mode=0444]`. The file is named
+/// like the source where no target is given; relative names are in /run/secrets and in / respectively.
+pub(crate) fn given(text: &str) -> Result<Given, String> {
+    let (mut source, mut target) = (String::new(), String::new());
+    let (mut uid, mut gid, mut mode) = ("0".to_owned(), "0".to_owned(), 0o444_u32);
+    if !text.contains('=') && !text.contains(',') {
+        text.clone_into(&mut source);
+    } else {
+        for field in fields(text) {
+            let (key, value) = field
+                .split_once('=')
+                .ok_or_else(|| format!("invalid field '{field}' must be a key=value pair"))?;
+            let id = || match value.parse::<u32>() {
+                Ok(_) => Ok(value.to_owned()),
+                Err(_) => Err(format!("invalid value for {key}: {value}")),
+            };
+            match key {
+                "source" | "src" => value.clone_into(&mut source),
+                "target" => value.clone_into(&mut target),
+                "uid" => uid = id()?,
+                "gid" => gid = id()?,
+                "mode" => {
+                    let digits = value.strip_prefix("0o").unwrap_or(value);
+                    mode = u32::from_str_radix(digits, 8).map_err(|_| {
+                        format!("invalid mode '{value}': write it in octal, such as 0440")
+                    })?;
+                }
+                _ => return Err(format!("invalid field '{field}' in '{text}'")),
+            }
+        }
+    }
+    if source.is_empty() {
+        return Err("source is required".to_owned());
+    }
+    if target.is_empty() {
+        target.clone_from(&source);
+    }
+    Ok(Given { source, file: json!({ "Name": target, "UID": uid, "GID": gid, "Mode": mode }) })
+}
+
 /// A command line in one argument, as `--args` and `--entrypoint` take it, split like a shell does.
 pub(crate) fn words(text: &str) -> Result<Vec<String>, String> {
     let (mut out, mut word, mut quote) = (Vec::new(), None::<String>, None::<char>);
@@ -374,5 +421,19 @@ mod tests {
         assert_eq!(split("''"), [""]);
         assert!(words("'x").is_err());
         assert!(words("x\\").is_err());
+    }
+
+    #[test]
+    fn secrets_and_configs_become_files() {
+        let of = |name: &str, uid: &str, mode: u32| json!({"Name": name, "UID": uid, "GID": "0", "Mode": mode});
+        let named = |name: &str, file| Ok(Given { source: name.to_owned(), file });
+        assert_eq!(given("key"), named("key", of("key", "0", 0o444)));
+        assert_eq!(
+            given("source=key,target=/etc/k,uid=7,mode=0400"),
+            named("key", of("/etc/k", "7", 0o400))
+        );
+        for bad in ["", "target=x", "source=a,uid=b", "source=a,mode=9", "source=a,x=y", "a,b"] {
+            assert!(given(bad).is_err(), "{bad}");
+        }
     }
 }

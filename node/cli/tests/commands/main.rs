@@ -8,9 +8,12 @@ mod fake;
 mod cluster;
 mod demo;
 mod foresight;
+mod import;
 mod run;
 mod services;
 mod simulate;
 
+#[cfg(feature = "docker-cli")]
+mod jobs;
 #[cfg(feature = "docker-cli")]
 mod same_as_docker;

@@ -21,8 +21,14 @@ const CREATE: &[&str] = &[
     "--health-cmd true --health-interval 1s --health-timeout 2s --health-retries 3 --health-start-period 4s busybox",
     "--health-interval 5s busybox",
     "--mode global --no-healthcheck busybox",
+    "--mode replicated-job --replicas 5 --max-concurrent 2 --restart-condition none busybox true",
+    "--mode replicated-job --replicas 3 busybox",
+    "--mode replicated-job busybox",
+    "--mode global-job --restart-condition on-failure busybox",
     "--stop-grace-period 5s --stop-signal SIGINT -u nobody -w /tmp --hostname {{.Node.Hostname}} busybox",
     "--init --read-only -t --entrypoint foo busybox httpd -f -p 80",
+    "--secret one --secret source=two,target=/etc/two,uid=7,gid=8,mode=0400 busybox",
+    "--config one --config source=two,target=/etc/two,mode=0440 busybox",
     "--init=false --replicas 0 registry.example:5000/a/b",
 ];
 
@@ -45,9 +51,10 @@ const UPDATE: &[&str] = &[
     "--no-healthcheck",
     "--hostname h --user u --workdir /w --tty --read-only --init --stop-signal SIGUSR1 --stop-grace-period 1s",
     "--replicas-max-per-node 4",
+    "--secret-rm one --secret-add source=two,target=one --config-rm one --config-add two",
 ];
 
-const BASE: &str = "--replicas 3 -e A=1 -e B=2 -l x=y -l z=1 --container-label c=d --constraint node.role==manager --mount type=bind,source=/a,target=/b -p mode=host,target=80,published=8080 --limit-memory 64m --update-parallelism 2 busybox:1 a";
+const BASE: &str = "--replicas 3 -e A=1 -e B=2 -l x=y -l z=1 --container-label c=d --constraint node.role==manager --mount type=bind,source=/a,target=/b -p mode=host,target=80,published=8080 --limit-memory 64m --update-parallelism 2 --secret one --config one busybox:1 a";
 
 fn last_spec(server: &Server) -> Value {
     match server.fake.world().commands.last() {
@@ -70,6 +77,14 @@ async fn both(flags: &str, before: Option<&str>) -> (Value, Value) {
     let mut specs = Vec::new();
     for by_docker in [true, false] {
         let server = Server::start().await;
+        let content = server.dir().join("content");
+        std::fs::write(&content, "x").unwrap();
+        for kind in ["secret", "config"] {
+            for name in ["one", "two"] {
+                let made = server.docker(&[kind, "create", name, content.to_str().unwrap()]).await;
+                assert_eq!(made.code, 0, "{made:?}");
+            }
+        }
         let run = async |line: &str| {
             let args: Vec<&str> = line.split(' ').collect();
             let done = if by_docker { server.docker(&args).await } else { server.run(&args).await };
@@ -94,7 +109,7 @@ async fn both(flags: &str, before: Option<&str>) -> (Value, Value) {
 async fn create_sends_what_docker_sends() {
     for flags in CREATE {
         let (docker, shoal) = both(flags, None).await;
-        assert_eq!(shoal, docker, "{flags}");
+        assert_eq!(sorted_files(shoal), sorted_files(docker), "{flags}");
     }
 }
 
@@ -102,14 +117,27 @@ async fn create_sends_what_docker_sends() {
 async fn update_sends_what_docker_sends() {
     for flags in UPDATE {
         let (docker, shoal) = both(flags, Some(BASE)).await;
-        assert_eq!(sorted_env(shoal), sorted_env(docker), "{flags}");
+        assert_eq!(sorted(shoal), sorted(docker), "{flags}");
     }
 }
 
-/// The docker CLI goes through a map here and loses the order, which means nothing.
-fn sorted_env(mut spec: Value) -> Value {
-    if let Some(env) = spec["TaskTemplate"]["ContainerSpec"]["Env"].as_array_mut() {
-        env.sort_by_key(Value::to_string);
+/// The docker CLI goes through maps here and loses the order, which means nothing.
+fn sorted(spec: Value) -> Value {
+    sorted_lists(spec, &["Env", "Secrets", "Configs"])
+}
+
+fn sorted_files(spec: Value) -> Value {
+    sorted_lists(spec, &["Secrets", "Configs"])
+}
+
+fn sorted_lists(mut spec: Value, names: &[&str]) -> Value {
+    for name in names {
+        let list = spec.pointer_mut(&format!("/TaskTemplate/ContainerSpec/{name}"));
+        if let Some(list) = list.and_then(Value::as_array_mut) {
+            list.sort_by_key(|one| {
+                (one["SecretID"].to_string(), one["ConfigID"].to_string(), one.to_string())
+            });
+        }
     }
     spec
 }

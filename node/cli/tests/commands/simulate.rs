@@ -19,7 +19,7 @@ async fn the_nodes_and_services_of_a_running_cluster_are_simulated() {
     let sheet = baseline(&done.out).unwrap();
     assert_eq!((sheet.hosts, sheet.wanted), (3, 8), "three nodes, and twice the replicas");
     assert!(sheet.moves.lost > 0 && sheet.violations == 0, "{sheet:?}");
-    assert!(done.err.contains("taken over from the cluster: 3 nodes, 1 services"), "{done:?}");
+    assert!(done.err.contains("taken over from the cluster: 3 nodes, 1 service;"), "{done:?}");
     assert!(done.err.contains("'shop' of the scenario is here the service 'web'"), "{done:?}");
     let page = std::fs::read_to_string(report).unwrap();
     assert!(page.contains("gamma") && page.contains("shoal simulate scenario"));

@@ -15,6 +15,7 @@ use node::assets::AssetKind;
 use node::command::{Command, CommandError, Reply};
 use node::foresight::Picture;
 use node::io::Notice;
+use node::network::NetworkView;
 use node::views::{AssetView, ConflictView, MemberView, ServiceView, TaskView};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,6 +33,13 @@ pub trait Backend: Send + Sync + 'static {
     /// a text that says what is true when the time is over.
     async fn command(&self, command: Command) -> Result<Reply, CommandError>;
 
+    /// Moves this node, which has to be alone and empty, to another cluster. Once this is answered, it starts again
+    /// there.
+    ///
+    /// # Errors
+    /// Why it stays; nothing was changed then.
+    async fn join(&self, members: Vec<String>, token: &str) -> Result<(), CommandError>;
+
     async fn services(&self) -> Vec<ServiceView>;
 
     /// Tasks with their history, in no particular order.
@@ -42,6 +50,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// All secrets, or all configs.
     async fn assets(&self, kind: AssetKind) -> Vec<AssetView>;
+
+    /// All networks of the cluster.
+    async fn networks(&self) -> Vec<NetworkView>;
 
     /// What seals and opens secrets.
     fn vault(&self) -> &Vault;

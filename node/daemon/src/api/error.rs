@@ -60,6 +60,7 @@ impl From<CommandError> for ApiError {
     fn from(error: CommandError) -> Self {
         let status = match error.kind {
             Refused::Invalid => StatusCode::BAD_REQUEST,
+            Refused::Forbidden => StatusCode::FORBIDDEN,
             Refused::NotFound => StatusCode::NOT_FOUND,
             Refused::Conflict => StatusCode::CONFLICT,
             // Docker's own status for a stale version; docker-py and Terraform read the text.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use membership::time::Wall;
-use node::io::{AssetChange, Notice, ServiceChange};
+use node::io::{AssetChange, NetworkChange, NodeChange, Notice, ServiceChange};
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 
@@ -94,6 +94,12 @@ fn event_of(notice: &Notice, at: i64) -> Option<Event> {
         attributes.insert(key.to_owned(), json!(value));
     };
     let (kind, action, id) = match notice {
+        // Draining is no state in Docker, but what an operator set.
+        Notice::Member { from: Some(from), to, .. }
+            if node_json::state(*from) == node_json::state(*to) =>
+        {
+            return None;
+        }
         Notice::Member { id, name, from, to, .. } => {
             put("name", name);
             if let Some(from) = from {
@@ -101,6 +107,24 @@ fn event_of(notice: &Notice, at: i64) -> Option<Event> {
                 put("state.new", node_json::state(*to));
             }
             ("node", if from.is_some() { "update" } else { "create" }, id.to_string())
+        }
+        Notice::Node { id, name, what } => {
+            put("name", name);
+            let action = match what {
+                NodeChange::Removed => "remove",
+                NodeChange::Updated { availability, role } => {
+                    if let Some((old, new)) = availability {
+                        put("availability.old", node_json::availability(*old));
+                        put("availability.new", node_json::availability(*new));
+                    }
+                    if let Some((old, new)) = role {
+                        put("role.old", old);
+                        put("role.new", new);
+                    }
+                    "update"
+                }
+            };
+            ("node", action, id.to_string())
         }
         Notice::Service { id, name, what } => {
             put("name", name);
@@ -132,6 +156,15 @@ fn event_of(notice: &Notice, at: i64) -> Option<Event> {
             };
             (kind.name(), action, id.to_string())
         }
+        Notice::Network { id, name, what } => {
+            put("name", name);
+            put("type", "overlay");
+            let action = match what {
+                NetworkChange::Created => "create",
+                NetworkChange::Removed => "remove",
+            };
+            ("network", action, id.to_string())
+        }
         Notice::Task { .. }
         | Notice::Conflict { .. }
         | Notice::Warning { .. }
@@ -153,6 +186,7 @@ mod tests {
     use super::*;
     use membership::id::{NodeId, ServiceId};
     use membership::member::MemberState;
+    use node::views::Availability;
 
     #[test]
     fn a_scale_is_one_update_with_both_numbers() {
@@ -186,6 +220,17 @@ mod tests {
         };
         let body = event_of(&notice, 0).unwrap().body;
         assert_eq!(body["Actor"]["Attributes"]["state.new"], "down");
+    }
+
+    #[test]
+    fn what_an_operator_sets_on_a_node_is_an_update() {
+        let availability = Some((Availability::Active, Availability::Drain));
+        let what = NodeChange::Updated { availability, role: None };
+        let notice = Notice::Node { id: NodeId(1), name: "a".to_owned(), what };
+        let body = event_of(&notice, 0).unwrap().body;
+        assert_eq!((&body["Type"], &body["Action"]), (&json!("node"), &json!("update")));
+        let said = json!({"name": "a", "availability.old": "active", "availability.new": "drain"});
+        assert_eq!(body["Actor"]["Attributes"], said);
     }
 
     #[test]

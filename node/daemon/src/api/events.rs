@@ -42,7 +42,7 @@ const FILTERS: &[&str] = &[
     "volume",
 ];
 /// Filters by an object of a kind that shoal has no events for.
-const NOT_OURS: &[&str] = &["container", "daemon", "image", "network", "plugin", "volume"];
+const NOT_OURS: &[&str] = &["container", "daemon", "image", "plugin", "volume"];
 
 pub(super) async fn stream(
     State(api): State<Api>,
@@ -60,7 +60,12 @@ pub(super) async fn stream(
     if let (Some(since), Some(until)) = (since, until)
         && since > until
     {
-        return Err(ApiError::bad("`since` cannot be after `until`"));
+        let said = |key: &str| params.get(key).unwrap_or_default();
+        return Err(ApiError::bad(format!(
+            "`since` time ({}) cannot be after `until` time ({})",
+            said("since"),
+            said("until")
+        )));
     }
     let (sender, mut receiver) = mpsc::channel::<Bytes>(QUEUE);
     tokio::spawn(ours(Arc::clone(&api), filters, since, until, sender.clone()));

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -90,8 +91,19 @@ impl ApiSocket {
         Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// Serves until `stop` is cancelled, then lets running requests end for a second.
+    /// Serves until `stop` is cancelled, then lets running requests end for a second. The socket goes.
     pub async fn serve(self, backend: Arc<dyn Backend>, stop: CancellationToken) {
+        self.serve_in_turn(backend, stop, Arc::default()).await;
+    }
+
+    /// As [`ApiSocket::serve`]; if it `stays` by the time of the end, whoever connects from then on waits for the socket
+    /// to be served again.
+    pub(crate) async fn serve_in_turn(
+        self,
+        backend: Arc<dyn Backend>,
+        stop: CancellationToken,
+        stays: Arc<AtomicBool>,
+    ) -> Self {
         let engine = Engine::new(backend.engine());
         engine.refresh().await;
         let api: Api = Arc::new(Shared { backend, engine, events: EventLog::new() });
@@ -111,14 +123,17 @@ impl ApiSocket {
             }
         });
         self.accept_all(&api, &tasks, &stop).await;
-        // Gone from the file system first, so that nobody new comes while the rest ends. If the file
-        // is no longer ours to remove, nothing is lost: the next start finds nobody answering.
-        let _ = std::fs::remove_file(&self.path);
+        if !stays.load(Ordering::Relaxed) {
+            // Gone from the file system first, so that nobody new comes while the rest ends. If the file
+            // is no longer ours to remove, nothing is lost: the next start finds nobody answering.
+            let _ = std::fs::remove_file(&self.path);
+        }
         background.cancel();
         tasks.close();
         if tokio::time::timeout(STOP_TIME, tasks.wait()).await.is_err() {
             tracing::debug!(open = tasks.len(), "closing API connections that are still busy");
         }
+        self
     }
 
     async fn accept_all(&self, api: &Api, tasks: &TaskTracker, stop: &CancellationToken) {

@@ -12,6 +12,7 @@ pub mod backend;
 pub mod listen;
 
 mod assets;
+mod attach;
 mod defaults;
 mod engine;
 mod error;
@@ -21,9 +22,9 @@ mod field_names;
 mod filters;
 mod foresight;
 mod foresight_json;
-mod later;
 mod logs;
 mod lookup;
+mod network_json;
 mod networks;
 mod node_json;
 mod nodes;

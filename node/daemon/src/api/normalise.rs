@@ -26,12 +26,22 @@ pub(super) fn normalise(spec: &mut Value) {
         if let Some(Value::Object(replicated)) = mode.get_mut("Replicated") {
             fill(replicated, "Replicas", json!(1));
         }
+        // Without these it crashes.
+        if let Some(Value::Object(job)) = mode.get_mut("ReplicatedJob") {
+            fill(job, "MaxConcurrent", json!(1));
+            let most = job.get("MaxConcurrent").cloned().unwrap_or_default();
+            fill(job, "TotalCompletions", most);
+        }
     }
     for config in ["UpdateConfig", "RollbackConfig"] {
         if let Some(Value::Object(config)) = spec.get_mut(config) {
             fill_text(config, "FailureAction", "pause");
             fill_text(config, "Order", "stop-first");
         }
+    }
+    // Stack files say nothing of it, and read it back from a Swarm.
+    if let Some(Value::Object(endpoint)) = spec.get_mut("EndpointSpec") {
+        fill_text(endpoint, "Mode", "vip");
     }
     fill(spec, "TaskTemplate", json!({}));
     if let Some(Value::Object(template)) = spec.get_mut("TaskTemplate") {
@@ -155,6 +165,32 @@ mod tests {
         let once = normalised(json!({"Mode": {"Replicated": null}, "Labels": null}));
         assert_eq!(normalised(once.clone()), once);
         assert_eq!(once["Mode"], json!({"Replicated": {"Replicas": 1}}));
+    }
+
+    #[test]
+    fn an_endpoint_has_a_mode_where_there_is_one() {
+        let of = |endpoint: Value| {
+            normalised(json!({ "EndpointSpec": endpoint }))["EndpointSpec"].take()
+        };
+        let ports = json!([{"TargetPort": 80, "PublishMode": "host"}]);
+        assert_eq!(of(json!({})), json!({"Mode": "vip"}));
+        assert_eq!(of(json!({"Ports": ports})), json!({"Mode": "vip", "Ports": ports}));
+        assert_eq!(of(json!({"Mode": "dnsrr"})), json!({"Mode": "dnsrr"}));
+        assert_eq!(of(Value::Null), Value::Null);
+    }
+
+    #[test]
+    fn a_job_says_how_much_of_it_there_is() {
+        for (given, filled) in [
+            (json!({}), (1, 1)),
+            (json!({"MaxConcurrent": 3}), (3, 3)),
+            (json!({"TotalCompletions": 5}), (1, 5)),
+        ] {
+            let job = normalised(json!({"Mode": {"ReplicatedJob": given}}));
+            let (most, total) = filled;
+            let wanted = json!({"MaxConcurrent": most, "TotalCompletions": total});
+            assert_eq!(job["Mode"], json!({ "ReplicatedJob": wanted }));
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::error::ApiError;
 use super::passthrough::{self, AsWritten};
 use super::state::{Api, body_first};
 use super::{
-    events, foresight, later, logs, networks, nodes, own, services, swarm, system, tasks, version,
+    attach, events, foresight, logs, networks, nodes, own, services, swarm, system, tasks, version,
 };
 
 /// All endpoints, for requests without a version prefix.
@@ -51,9 +51,13 @@ pub(super) fn router(api: Api) -> Router {
         .route("/configs/{id}", get(configs::inspect).delete(configs::remove))
         .route("/configs/{id}/update", post(configs::update))
         .route("/shoal/v1/configs/{id}/data", post(assets::replace));
-    let not_yet = Router::new()
-        .route("/networks/create", post(later::create_network))
-        .route("/networks/{id}", get(networks::inspect).fallback(passthrough::forward_or_refuse));
+    let networks = Router::new()
+        .route("/networks", get(networks::list))
+        .route("/networks/create", post(networks::create))
+        .route("/networks/{id}", get(networks::inspect).delete(networks::remove))
+        .route("/networks/{id}/connect", post(attach::connect))
+        .route("/networks/{id}/disconnect", post(attach::disconnect))
+        .route("/containers/create", post(attach::create_container));
     let host = Router::new()
         .route("/_ping", get(system::ping))
         .route("/version", get(system::version))
@@ -74,7 +78,7 @@ pub(super) fn router(api: Api) -> Router {
         );
     swarm_wide
         .merge(assets)
-        .merge(not_yet)
+        .merge(networks)
         .merge(host)
         .merge(own)
         .route_layer(middleware::from_fn(body_first))

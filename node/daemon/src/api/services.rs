@@ -5,15 +5,18 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use node::command::{Command, Reply};
+use node::network::NetworkView;
 use node::views::ServiceView;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::filters::{Params, json_label};
+use super::networks;
 use super::normalise::{normalise, random_name};
 use super::registry_auth;
 use super::service_json::{Show, mode_name, service};
 use super::state::{Api, read_json};
+use super::unsupported::refuse_networks;
 use super::validate::validate;
 
 const FILTERS: &[&str] = &["id", "label", "mode", "name", "runtime"];
@@ -34,7 +37,8 @@ pub(super) async fn list(
             && filters.labels("label", |name| json_label(labels, name))
     });
     services.sort_by_key(|view| view.id);
-    Ok(Json(services.iter().map(|view| service(view, show)).collect()))
+    let networks = networks_of(&api, &services).await;
+    Ok(Json(services.iter().map(|view| service(view, &networks, show)).collect()))
 }
 
 pub(super) async fn inspect(
@@ -44,7 +48,17 @@ pub(super) async fn inspect(
 ) -> Result<Json<Value>, ApiError> {
     let show = Show { status: false, defaults: params.strict_flag("insertDefaults")? };
     let view = api.service(&wanted).await?;
-    Ok(Json(service(&view, show)))
+    let networks = networks_of(&api, std::slice::from_ref(&view)).await;
+    Ok(Json(service(&view, &networks, show)))
+}
+
+/// The networks that services may show addresses of: most have none.
+async fn networks_of(api: &Api, services: &[ServiceView]) -> Vec<NetworkView> {
+    let has = |view: &ServiceView| {
+        let lists = [&view.spec["Networks"], &view.spec["TaskTemplate"]["Networks"]];
+        lists.iter().any(|list| list.as_array().is_some_and(|list| !list.is_empty()))
+    };
+    if services.iter().any(has) { api.backend.networks().await } else { Vec::new() }
 }
 
 pub(super) async fn create(
@@ -60,7 +74,7 @@ pub(super) async fn create(
     {
         map.insert("Name".to_owned(), json!(unused_name(&api).await));
     }
-    validate(&spec)?;
+    check(&api, &mut spec).await?;
     let name = spec["Name"].as_str().unwrap_or_default();
     if api.backend.services().await.iter().any(|view| view.name == name) {
         return Err(ApiError::new(
@@ -76,6 +90,15 @@ pub(super) async fn create(
         ));
     };
     Ok((StatusCode::CREATED, Json(json!({ "ID": id.to_string(), "Warnings": warnings }))))
+}
+
+/// Whether the spec can be accepted; names of networks become ids.
+async fn check(api: &Api, spec: &mut Value) -> Result<(), ApiError> {
+    validate(spec)?;
+    if !api.engine.exists() {
+        refuse_networks(spec)?;
+    }
+    networks::resolve(api, spec).await
 }
 
 async fn unused_name(api: &Api) -> String {
@@ -105,7 +128,7 @@ pub(super) async fn update(
             let mut spec = read_json(&body)?;
             normalise(&mut spec);
             keep_name(&mut spec, &view);
-            validate(&spec)?;
+            check(&api, &mut spec).await?;
             keep_identity(&spec, &view)?;
             let auth = registry_auth::change(&headers, params.get("registryAuthFrom"))?;
             Command::UpdateService { id: view.id, version, spec, auth }
@@ -122,7 +145,7 @@ pub(super) async fn update(
     };
     let warnings = match api.backend.command(command).await? {
         Reply::Done { warnings } | Reply::Created { warnings, .. } => warnings,
-        Reply::AssetCreated { .. } => Vec::new(),
+        Reply::AssetCreated { .. } | Reply::NetworkCreated { .. } => Vec::new(),
     };
     // Docker's null where there is nothing to say.
     Ok(Json(json!({ "Warnings": (!warnings.is_empty()).then_some(warnings) })))
@@ -146,7 +169,7 @@ fn keep_identity(spec: &Value, view: &ServiceView) -> Result<(), ApiError> {
     }
     if mode_name(spec) != mode_name(&view.spec) {
         return refuse(
-            "service mode change is not allowed: going between replicated and global is not supported, \
+            "service mode change is not allowed: going from one mode to another is not supported, \
              remove the service and create it anew",
         );
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::filters::Params;
+use super::node_json::host_part;
 use super::state::{Api, read_json};
 use super::swarm_json::cluster;
 
@@ -44,18 +45,43 @@ pub(super) async fn init(State(api): State<Api>, body: Bytes) -> Result<Json<Str
     }
 }
 
-/// A node cannot change its cluster while it runs: its data belongs to the one that it is in.
+/// A node that is alone and has nothing moves to the cluster that it is given; any other one is in a swarm already.
 pub(super) async fn join(State(api): State<Api>, body: Bytes) -> Result<StatusCode, ApiError> {
-    let wanted = read_json(&body).unwrap_or_default();
-    let members = api.backend.members().await;
-    if members.len() > 1 {
+    let wanted = read_json(&body)?;
+    if api.backend.members().await.len() > 1 {
         return Err(ApiError::unavailable(ALREADY_IN));
     }
-    let address = wanted["RemoteAddrs"][0].as_str().filter(|text| !text.is_empty());
-    Err(ApiError::unavailable(format!(
-        "{ALREADY_IN} It is a cluster of one so far: stop shoal on this host and start it with an empty --data-dir as 'shoal up --join {} --token TOKEN', with what 'shoal token' prints there.",
-        address.unwrap_or("HOST:7946")
-    )))
+    let text = |key: &str| wanted[key].as_str().unwrap_or_default();
+    for key in ["AdvertiseAddr", "DataPathAddr"] {
+        let here = api.backend.cluster().await.my_addr;
+        let same = |given: &str| [given, host_part(given)].contains(&host_part(&here));
+        if !matches!(text(key), "" | "0.0.0.0") && !same(text(key)) {
+            return Err(ApiError::bad(format!(
+                "the others reach this node at {here}: to have it at {}, start shoal with --advertise {} and join again without this option",
+                text(key),
+                text(key)
+            )));
+        }
+    }
+    if !matches!(text("Availability"), "" | "active") {
+        return Err(ApiError::unsupported(
+            "joining with another availability",
+            "join, then docker node update --availability",
+        ));
+    }
+    let addresses = wanted["RemoteAddrs"].as_array().into_iter().flatten();
+    let members = addresses.filter_map(|one| one.as_str()).filter(|one| !one.is_empty());
+    api.backend.join(members.map(member_address).collect(), text("JoinToken")).await?;
+    Ok(StatusCode::OK)
+}
+
+/// What people type after `docker swarm join` has Swarm's port, or none: members listen on another one.
+fn member_address(typed: &str) -> String {
+    match typed.rsplit_once(':') {
+        Some((host, "2377")) => format!("{host}:7946"),
+        Some((host, _)) if !host.contains(':') || host.ends_with(']') => typed.to_owned(),
+        _ => format!("{typed}:7946"),
+    }
 }
 
 pub(super) async fn leave(State(api): State<Api>, params: Params) -> Result<StatusCode, ApiError> {
@@ -117,4 +143,22 @@ pub(super) async fn unlock_key() -> Json<Value> {
 
 pub(super) async fn unlock() -> ApiError {
     no_autolock()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::member_address;
+
+    #[test]
+    fn the_way_to_join_names_the_port_that_members_listen_on() {
+        for (typed, shown) in [
+            ("10.0.0.1:2377", "10.0.0.1:7946"),
+            ("host", "host:7946"),
+            ("host:7000", "host:7000"),
+            ("[fd00::1]:2377", "[fd00::1]:7946"),
+            ("[fd00::1]", "[fd00::1]:7946"),
+        ] {
+            assert_eq!(member_address(typed), shown);
+        }
+    }
 }

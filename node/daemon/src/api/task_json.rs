@@ -1,12 +1,14 @@
 //! A task as Docker's API shows it.
 
-use node::slot::{PortStatus, Protocol, Slot, TaskStatus};
+use node::network::NetworkView;
+use node::slot::{PortStatus, Slot, TaskStatus};
 use node::views::TaskView;
 use serde_json::{Map, Value, json};
 
+use super::network_json::attachments;
 use super::rfc3339;
 
-pub(super) fn task(view: &TaskView) -> Value {
+pub(super) fn task(view: &TaskView, networks: &[NetworkView]) -> Value {
     let mut out = Map::new();
     let status = &view.status;
     out.insert("ID".to_owned(), json!(status.id.to_string()));
@@ -24,6 +26,13 @@ pub(super) fn task(view: &TaskView) -> Value {
     }
     out.insert("Status".to_owned(), task_status(status));
     out.insert("DesiredState".to_owned(), json!(view.desired.name()));
+    let attachments = attachments(view, networks);
+    if !attachments.is_empty() {
+        out.insert("NetworksAttachments".to_owned(), Value::Array(attachments));
+    }
+    if let Some(iteration) = view.iteration {
+        out.insert("JobIteration".to_owned(), json!({ "Index": iteration }));
+    }
     Value::Object(out)
 }
 
@@ -75,11 +84,7 @@ fn task_status(status: &TaskStatus) -> Value {
 }
 
 fn port(port: &PortStatus) -> Value {
-    let protocol = match port.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Sctp => "sctp",
-    };
+    let protocol = port.protocol.name();
     json!({
         "Protocol": protocol,
         "TargetPort": port.target,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::{Path, State};
 use membership::id::{NodeId, ServiceId};
+use node::network::NetworkView;
 use node::views::TaskView;
 use serde_json::Value;
 
@@ -30,7 +31,14 @@ pub(super) async fn list(
     }
     let mut tasks = select(&api, &filters).await?;
     tasks.sort_by_key(TaskView::id);
-    Ok(Json(tasks.iter().map(task).collect()))
+    let networks = networks_of(&api, &tasks).await;
+    Ok(Json(tasks.iter().map(|view| task(view, &networks)).collect()))
+}
+
+/// The networks that tasks may show addresses of. Nobody asks for them where there are none: a waiting docker CLI lists
+/// tasks many times a second.
+async fn networks_of(api: &Shared, tasks: &[TaskView]) -> Vec<NetworkView> {
+    if tasks.is_empty() { Vec::new() } else { api.backend.networks().await }
 }
 
 async fn select(api: &Shared, filters: &Filters) -> Result<Vec<TaskView>, ApiError> {
@@ -93,5 +101,7 @@ pub(super) async fn inspect(
     State(api): State<Api>,
     Path(wanted): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    find(&api, &wanted).await.map(|view| Json(task(&view)))
+    let view = find(&api, &wanted).await?;
+    let networks = networks_of(&api, std::slice::from_ref(&view)).await;
+    Ok(Json(task(&view, &networks)))
 }

@@ -11,12 +11,10 @@ use crate::predefined;
 /// Finds the first thing in a spec that shoal cannot do.
 pub(super) fn refuse(spec: &Value) -> Result<(), ApiError> {
     let template = &spec["TaskTemplate"];
-    mode(&spec["Mode"])?;
     runtime(template)?;
-    networks(spec)?;
+    driver_options(spec)?;
     privileges(&template["ContainerSpec"])?;
     mounts(&template["ContainerSpec"]["Mounts"])?;
-    ports(&spec["EndpointSpec"])?;
     if is_filled(&template["Resources"]["Reservations"]["GenericResources"]) {
         return Err(ApiError::unsupported(
             "reserving generic resources",
@@ -24,6 +22,12 @@ pub(super) fn refuse(spec: &Value) -> Result<(), ApiError> {
         ));
     }
     Ok(())
+}
+
+/// What plain processes cannot have: networks of the cluster, and ports that are open on every node.
+pub(super) fn refuse_networks(spec: &Value) -> Result<(), ApiError> {
+    networks(spec)?;
+    ports(&spec["EndpointSpec"])
 }
 
 fn is_filled(value: &Value) -> bool {
@@ -34,18 +38,6 @@ fn is_filled(value: &Value) -> bool {
         Value::String(text) => !text.is_empty(),
         Value::Bool(_) | Value::Number(_) => true,
     }
-}
-
-fn mode(mode: &Value) -> Result<(), ApiError> {
-    for job in ["ReplicatedJob", "GlobalJob"] {
-        if !mode[job].is_null() {
-            return Err(ApiError::unsupported(
-                &format!("the mode {job}"),
-                "create a replicated service with the restart condition on-failure, whose replicas stay complete once they exit with 0",
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn runtime(template: &Value) -> Result<(), ApiError> {
@@ -65,7 +57,23 @@ fn runtime(template: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The engine's own networks are everywhere; others there are not.
+fn driver_options(spec: &Value) -> Result<(), ApiError> {
+    let lists = [&spec["Networks"], &spec["TaskTemplate"]["Networks"]];
+    if lists
+        .iter()
+        .filter_map(|list| list.as_array())
+        .flatten()
+        .any(|one| is_filled(&one["DriverOpts"]))
+    {
+        return Err(ApiError::unsupported(
+            "an option for one service's place on a network (driver-opt)",
+            "leave it out",
+        ));
+    }
+    Ok(())
+}
+
+/// The host's own networks are everywhere; a process has no others.
 fn networks(spec: &Value) -> Result<(), ApiError> {
     let lists = [&spec["Networks"], &spec["TaskTemplate"]["Networks"]];
     for network in lists.into_iter().filter_map(Value::as_array).flatten() {
@@ -73,7 +81,7 @@ fn networks(spec: &Value) -> Result<(), ApiError> {
         if predefined::named(target).is_none() {
             return Err(ApiError::unsupported(
                 &format!("attaching a service to the network '{target}'"),
-                "leave it out or use host, and publish the ports that others need with --publish mode=host",
+                "this node runs its services as plain processes, which share the host's network; leave it out, or run nodes with Docker",
             ));
         }
     }
@@ -117,7 +125,7 @@ fn ports(endpoint: &Value) -> Result<(), ApiError> {
             return Err(ApiError::unsupported(
                 "publishing a port in ingress mode",
                 &format!(
-                    "there is no routing mesh yet that would answer on every node; publish it on the hosts that run a replica: --publish mode=host,target={target},published={published}"
+                    "this node runs its services as plain processes, and nothing would answer on every node; publish it on the hosts that run a replica: --publish mode=host,target={target},published={published}"
                 ),
             ));
         }
@@ -133,20 +141,17 @@ mod tests {
     #[test]
     fn each_refusal_names_the_thing_and_a_way_out() {
         for (spec, word) in [
-            (json!({"Mode": {"ReplicatedJob": {}}}), "ReplicatedJob"),
             (json!({"TaskTemplate": {"Runtime": "plugin"}}), "plugin"),
             (
                 json!({"TaskTemplate": {"NetworkAttachmentSpec": {"ContainerID": "x"}}}),
                 "attachment",
             ),
-            (json!({"TaskTemplate": {"Networks": [{"Target": "x"}]}}), "network 'x'"),
-            (json!({"Networks": [{"Target": "x"}]}), "network 'x'"),
+            (json!({"Networks": [{"Target": "x", "DriverOpts": {"a": "b"}}]}), "driver-opt"),
             (json!({"TaskTemplate": {"ContainerSpec": {"Isolation": "hyperv"}}}), "hyperv"),
             (
                 json!({"TaskTemplate": {"ContainerSpec": {"Mounts": [{"Type": "cluster"}]}}}),
                 "cluster",
             ),
-            (json!({"EndpointSpec": {"Ports": [{"TargetPort": 80}]}}), "mode=host,target=80"),
             (
                 json!({"TaskTemplate": {"Resources": {"Reservations": {"GenericResources": [{}]}}}}),
                 "generic",
@@ -161,6 +166,21 @@ mod tests {
             assert!(error.message.contains("not supported"), "{}", error.message);
             assert!(error.message.contains(word), "{}", error.message);
         }
+    }
+
+    #[test]
+    fn processes_have_no_networks() {
+        for (spec, word) in [
+            (json!({"TaskTemplate": {"Networks": [{"Target": "x"}]}}), "network 'x'"),
+            (json!({"Networks": [{"Target": "x"}]}), "network 'x'"),
+            (json!({"EndpointSpec": {"Ports": [{"TargetPort": 80}]}}), "mode=host,target=80"),
+        ] {
+            let error = refuse_networks(&spec).unwrap_err();
+            assert_eq!(error.status, 501, "{spec}");
+            assert!(error.message.contains(word), "{}", error.message);
+        }
+        let host = json!({"Networks": [{"Target": "host"}]});
+        assert_eq!(refuse_networks(&host), Ok(()));
     }
 
     #[test]

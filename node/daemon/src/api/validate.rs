@@ -5,6 +5,7 @@
 //! [`unsupported`]'s business.
 
 use bollard::models::{EndpointSpec, ServiceSpec, TaskSpec, TaskSpecResources};
+use node::MAX_JOB_SLOTS;
 use node::spec::{MAX_REPLICAS, PARTITION_LABEL};
 use placement::Constraint;
 use serde_json::Value;
@@ -28,7 +29,7 @@ pub(super) fn validate(spec: &Value) -> Result<(), ApiError> {
     let typed: ServiceSpec = serde_path(spec)?;
     name(typed.name.as_deref().unwrap_or_default())?;
     partition(spec)?;
-    mode(&spec["Mode"])?;
+    mode(spec)?;
     let template = typed.task_template.unwrap_or_default();
     match &template.container_spec {
         Some(container) => {
@@ -98,20 +99,33 @@ fn partition(spec: &Value) -> Result<(), ApiError> {
     }
 }
 
-fn mode(mode: &Value) -> Result<(), ApiError> {
-    let is_set = |name: &str| !mode[name].is_null();
-    match (is_set("Replicated"), is_set("Global")) {
-        (true, true) => Err(ApiError::bad("must specify only one service mode")),
-        (false, false) => Err(ApiError::bad("must specify service mode: Replicated or Global")),
-        (false, true) => Ok(()),
-        (true, false) => match mode["Replicated"]["Replicas"].as_u64() {
-            Some(0..=MAX_REPLICAS) => Ok(()),
-            _ => Err(ApiError::bad(format!(
-                "invalid Replicas {}: expected a number from 0 to {MAX_REPLICAS}",
-                mode["Replicated"]["Replicas"]
-            ))),
-        },
+fn mode(spec: &Value) -> Result<(), ApiError> {
+    let mode = &spec["Mode"];
+    let modes = ["Replicated", "Global", "ReplicatedJob", "GlobalJob"];
+    let set: Vec<&str> = modes.into_iter().filter(|name| !mode[name].is_null()).collect();
+    let [set] = set[..] else {
+        return Err(ApiError::bad(match set[..] {
+            [] => "must specify service mode: Replicated, Global, ReplicatedJob or GlobalJob",
+            _ => "must specify only one service mode",
+        }));
+    };
+    let amounts: &[(&str, u64)] = match set {
+        "Replicated" => &[("Replicas", MAX_REPLICAS)],
+        "ReplicatedJob" => &[("MaxConcurrent", MAX_JOB_SLOTS), ("TotalCompletions", MAX_JOB_SLOTS)],
+        _ => &[],
+    };
+    for (field, most) in amounts {
+        let value = &mode[set][field];
+        if value.as_u64().is_none_or(|amount| amount > *most) {
+            return Err(ApiError::bad(format!(
+                "invalid {field} {value}: expected a number from 0 to {most}"
+            )));
+        }
     }
+    if set.ends_with("Job") && !spec["UpdateConfig"].is_null() {
+        return Err(ApiError::bad("Jobs may not have an update config"));
+    }
+    Ok(())
 }
 
 fn resources(resources: Option<&TaskSpecResources>) -> Result<(), ApiError> {
@@ -276,6 +290,13 @@ mod tests {
             ("/Mode", json!({"Replicated": {"Replicas": 2_000_000}}), "invalid Replicas"),
             ("/Mode", json!({"Replicated": {"Replicas": -1}}), "invalid Replicas"),
             ("/Mode", json!({"Replicated": {}, "Global": {}}), "only one service mode"),
+            ("/Mode", json!({"Replicated": {}, "GlobalJob": {}}), "only one service mode"),
+            ("/Mode", json!({"ReplicatedJob": {"MaxConcurrent": -1}}), "invalid MaxConcurrent"),
+            (
+                "/Mode",
+                json!({"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 200_000}}),
+                "invalid TotalCompletions",
+            ),
             ("/Labels", json!({"shoal.partition": "some"}), "available, majority or fenced"),
             (
                 "/EndpointSpec",

@@ -16,10 +16,12 @@ use node::assets::AssetKind;
 use node::command::{Command, CommandError, Refused, Reply};
 use node::foresight::Picture;
 use node::io::Notice;
+use node::network::NetworkView;
 use node::views::{AssetView, ConflictView, MemberView, ServiceView, TaskView};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::core_loop::{Request, loop_is_gone};
+use super::switch::Scout;
 use crate::api::backend::{
     Backend, ClusterView, HoldingBack, LogOptions, LogStream, LogsUnavailable, StatusView,
     TaskQuery,
@@ -87,6 +89,9 @@ pub struct LocalNode {
     token: Arc<str>,
     engine: Option<PathBuf>,
     vault: Arc<Vault>,
+    /// What networks cannot have on this host.
+    missing: watch::Receiver<Vec<String>>,
+    scout: Arc<Scout>,
 }
 
 impl LocalNode {
@@ -100,8 +105,21 @@ impl LocalNode {
         token: String,
         engine: Option<PathBuf>,
         vault: Arc<Vault>,
+        missing: watch::Receiver<Vec<String>>,
+        scout: Scout,
     ) -> Self {
-        Self { requests, notices, runtime, gossip, shown, token: token.into(), engine, vault }
+        Self {
+            requests,
+            notices,
+            runtime,
+            gossip,
+            shown,
+            token: token.into(),
+            engine,
+            vault,
+            missing,
+            scout: Arc::new(scout),
+        }
     }
 
     /// Runs a read in the loop, between two inputs. `None` when the loop has ended.
@@ -137,6 +155,17 @@ impl Backend for LocalNode {
         }
     }
 
+    async fn join(&self, members: Vec<String>, token: &str) -> Result<(), CommandError> {
+        // Asked twice: now, so that nothing is tried in vain, and by the loop at the moment of leaving.
+        self.read(Node::may_move).await.ok_or_else(loop_is_gone)??;
+        let there = self.scout.destination(token, members)?;
+        self.scout.reach(&there).await?;
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Move(there, reply);
+        self.requests.send(request).await.map_err(|_| loop_is_gone())?;
+        answer.await.unwrap_or_else(|_| Err(loop_is_gone()))
+    }
+
     async fn services(&self) -> Vec<ServiceView> {
         self.read(Node::services).await.unwrap_or_default()
     }
@@ -164,6 +193,10 @@ impl Backend for LocalNode {
 
     async fn assets(&self, kind: AssetKind) -> Vec<AssetView> {
         self.read(move |node| node.assets(kind)).await.unwrap_or_default()
+    }
+
+    async fn networks(&self) -> Vec<NetworkView> {
+        self.read(Node::networks).await.unwrap_or_default()
     }
 
     fn vault(&self) -> &Vault {
@@ -223,7 +256,7 @@ impl Backend for LocalNode {
             cpus: profile.capacity.cpu_milli.div_ceil(1000),
             memory_bytes: profile.capacity.memory_bytes,
             holding_back: shown.holding_back.clone(),
-            warnings: shown.warnings.iter().cloned().collect(),
+            warnings: shown.warnings.iter().chain(&*self.missing.borrow()).cloned().collect(),
         }
     }
 

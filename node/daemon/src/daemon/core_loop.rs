@@ -11,14 +11,16 @@ use membership::time::Wall;
 use node::Node;
 use node::command::{Command, CommandError, Refused, Reply};
 use node::io::{CommandId, Effect, Input, Notice, PersistId};
+use node::network::picture::Picture as NetworkPicture;
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::Ended;
 use super::backend::Shown;
 use super::clock::Clocks;
+use super::switch::{Destination, LoopEnd};
 use crate::runtime::{Report, Runtime};
 use crate::store::Store;
 
@@ -32,6 +34,8 @@ const DRAW_AGAIN: Duration = Duration::from_secs(3);
 pub(crate) enum Request {
     Command(Command, oneshot::Sender<Result<Reply, CommandError>>),
     Read(Box<dyn FnOnce(&Node) + Send>),
+    /// End here and start again in another cluster, if the node may.
+    Move(Destination, oneshot::Sender<Result<(), CommandError>>),
 }
 
 impl std::fmt::Debug for Request {
@@ -39,6 +43,7 @@ impl std::fmt::Debug for Request {
         match self {
             Self::Command(command, _) => f.debug_tuple("Command").field(command).finish(),
             Self::Read(_) => f.write_str("Read"),
+            Self::Move(there, _) => f.debug_tuple("Move").field(there).finish(),
         }
     }
 }
@@ -60,6 +65,8 @@ pub(crate) struct CoreLoop {
     pub(crate) asked: mpsc::Receiver<Request>,
     pub(crate) notices: broadcast::Sender<Notice>,
     pub(crate) shown: Arc<Mutex<Shown>>,
+    /// What this host's links, rules and names are made from.
+    pub(crate) network: watch::Sender<Arc<NetworkPicture>>,
     /// Where the runtime's work is done: not on this thread.
     pub(crate) work: Handle,
     pub(crate) stop: CancellationToken,
@@ -70,21 +77,24 @@ struct Open {
     replies: BTreeMap<CommandId, oneshot::Sender<Result<Reply, CommandError>>>,
     next_command: u64,
     to_loop: mpsc::Sender<FromStore>,
-    exit: bool,
+    exit: Option<LoopEnd>,
 }
 
 /// Answers from the disk that wait for the loop; there are never more writes under way than this.
 const FROM_STORE: usize = 64;
 
 impl CoreLoop {
-    pub(crate) async fn run(mut self, first: Vec<Effect>) -> Ended {
+    pub(crate) async fn run(mut self, first: Vec<Effect>) -> LoopEnd {
         let (to_loop, mut from_store) = mpsc::channel(FROM_STORE);
-        let mut open = Open { replies: BTreeMap::new(), next_command: 0, to_loop, exit: false };
+        let mut open = Open { replies: BTreeMap::new(), next_command: 0, to_loop, exit: None };
         self.carry_out(first, &mut open);
-        while !open.exit {
+        loop {
+            if let Some(end) = open.exit.take() {
+                return end;
+            }
             let wake = self.clocks.when(self.node.next_wake());
             tokio::select! {
-                () = self.stop.cancelled() => return Ended::Stopped,
+                () = self.stop.cancelled() => return LoopEnd::Ended(Ended::Stopped),
                 () = tokio::time::sleep_until(wake) => self.put(Input::Tick, &mut open),
                 Some(report) = self.from_gossip.recv() => {
                     self.on_gossip(report, &mut open);
@@ -98,7 +108,6 @@ impl CoreLoop {
                 Some(request) = self.asked.recv() => self.on_request(request, &mut open),
             }
         }
-        Ended::Left
     }
 
     fn put(&mut self, input: Input, open: &mut Open) {
@@ -178,6 +187,14 @@ impl CoreLoop {
     fn on_request(&mut self, request: Request, open: &mut Open) {
         match request {
             Request::Read(read) => read(&self.node),
+            Request::Move(there, reply) => {
+                let may = self.node.may_move();
+                if may.is_ok() {
+                    open.exit = Some(LoopEnd::Moves(there));
+                }
+                // Whoever asked may have gone away: it is done all the same.
+                let _ = reply.send(may);
+            }
             Request::Command(command, reply) => {
                 open.next_command += 1;
                 let id = CommandId(open.next_command);
@@ -248,9 +265,11 @@ impl CoreLoop {
                     }
                 }
                 Effect::AskHost { target } => self.gossip.ask_host(target),
-                Effect::RaiseIncarnation => self.draw_incarnation(Incarnation(0), open),
+                Effect::RaiseIncarnation { above } => self.draw_incarnation(above, open),
+                // Whoever makes links and names of it looks at the latest.
+                Effect::Network(picture) => drop(self.network.send_replace(picture)),
                 Effect::Notice(notice) => self.notice(notice),
-                Effect::Exit => open.exit = true,
+                Effect::Exit => open.exit = Some(LoopEnd::Ended(Ended::Left)),
             }
         }
     }
@@ -272,8 +291,10 @@ fn log(notice: &Notice) {
         Notice::Member { id, name, from, to, reason } => {
             info!(node = %id, %name, ?from, ?to, %reason, "member");
         }
+        Notice::Node { id, name, what } => info!(node = %id, %name, ?what, "node"),
         Notice::Service { id, name, what } => info!(service = %id, %name, ?what, "service"),
         Notice::Asset { kind, id, name, what } => info!(%id, %name, ?what, "{}", kind.name()),
+        Notice::Network { id, name, what } => info!(network = %id, %name, ?what, "network"),
         Notice::Task { service_name, slot, task, state, text, .. } => {
             info!(service = %service_name, %slot, %task, state = state.name(), %text, "task");
         }

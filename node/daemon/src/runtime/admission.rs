@@ -61,7 +61,7 @@ impl Admission {
             RuntimeAction::Stop { .. }
             | RuntimeAction::Remove { .. }
             | RuntimeAction::Refresh { .. } => &self.stops,
-            RuntimeAction::List => &self.lists,
+            RuntimeAction::List | RuntimeAction::Networks { .. } => &self.lists,
         };
         // The semaphores are never closed; a `None` would only mean that the runtime is gone.
         places.clone().acquire_owned().await.ok()
@@ -93,5 +93,6 @@ pub(super) fn refused(action: &RuntimeAction) -> node::runtime::ActionResult {
         }
         RuntimeAction::Refresh { .. } => ActionResult::RefreshFailed { message },
         RuntimeAction::List => ActionResult::ListFailed { message },
+        RuntimeAction::Networks { .. } => ActionResult::NetworksFailed { message },
     }
 }

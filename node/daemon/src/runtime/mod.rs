@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use async_trait::async_trait;
 use membership::id::{ClusterId, NodeId, TaskId};
@@ -93,6 +94,15 @@ pub trait Runtime: fmt::Debug + Send + Sync {
     /// The output of the container that this node made for `task`, while it has not been removed. The
     /// stream says what is wrong as its only item; dropping it ends the reading.
     fn logs(&self, task: TaskId, options: LogOptions) -> LogStream;
+
+    /// Where other hosts reach this one, once that is known.
+    fn reached_at(&self, _address: IpAddr) {}
+
+    /// This node has left: takes down what it made for networks of the cluster and nobody uses. In words what is still
+    /// there.
+    async fn leave_networks(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// "docker" or "process", as members publish it.
     fn name(&self) -> &'static str;

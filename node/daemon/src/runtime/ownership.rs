@@ -96,6 +96,10 @@ pub(super) fn read(
         stopping: false,
         pid: None,
         ports: Vec::<PortStatus>::new(),
+        addresses: match get(label::ADDRESSES) {
+            None => Vec::new(),
+            Some(text) => parsed(label::ADDRESSES, text, "a list of addresses", label::addresses)?,
+        },
     })
 }
 
@@ -134,6 +138,8 @@ mod tests {
             registry_auth: None,
             ports: Vec::new(),
             files: Arc::default(),
+            networks: Vec::new(),
+            name_servers: Vec::new(),
         }
     }
 

@@ -39,6 +39,9 @@ pub struct PartialSettings {
     pub rebalance: Option<String>,
     #[serde(deserialize_with = "scalar_text")]
     pub allow_privileged: Option<String>,
+    pub http: Option<String>,
+    pub https: Option<String>,
+    pub certificates: Option<String>,
     pub log: Option<String>,
 }
 
@@ -54,7 +57,7 @@ impl fmt::Debug for PartialSettings {
     }
 }
 
-const SCALARS: [&str; 16] = [
+const SCALARS: [&str; 19] = [
     "name",
     "listen",
     "advertise",
@@ -70,6 +73,9 @@ const SCALARS: [&str; 16] = [
     "reserve_memory",
     "rebalance",
     "allow_privileged",
+    "http",
+    "https",
+    "certificates",
     "log",
 ];
 
@@ -91,6 +97,9 @@ impl PartialSettings {
             "reserve_memory" => self.reserve_memory.as_ref(),
             "rebalance" => self.rebalance.as_ref(),
             "allow_privileged" => self.allow_privileged.as_ref(),
+            "http" => self.http.as_ref(),
+            "https" => self.https.as_ref(),
+            "certificates" => self.certificates.as_ref(),
             "log" => self.log.as_ref(),
             _ => None,
         }
@@ -121,6 +130,9 @@ impl PartialSettings {
             reserve_memory: get("reserve_memory"),
             rebalance: get("rebalance"),
             allow_privileged: get("allow_privileged"),
+            http: get("http"),
+            https: get("https"),
+            certificates: get("certificates"),
             log: get("log"),
         }
     }

@@ -81,6 +81,44 @@ pub(super) fn listen(value: Sourced<String>) -> Parsed<SocketAddr> {
     }
 }
 
+/// Where requests from outside are taken, if anywhere.
+pub(super) fn entrance(
+    setting: &'static str,
+    value: Sourced<String>,
+) -> Parsed<Option<SocketAddr>> {
+    const VALID: &str = "an address of this host with a port, such as ':80' or '[::]:443'";
+    let Some((text, from)) = value else { return Ok(None) };
+    let full = if text.starts_with(':') {
+        format!("{}{text}", Ipv4Addr::UNSPECIFIED)
+    } else {
+        text.clone()
+    };
+    match full.parse::<SocketAddr>() {
+        Ok(addr) if addr.port() != 0 => Ok(Some(addr)),
+        Ok(_) => Err(invalid(setting, text, from, "clients could not know port 0", VALID)),
+        Err(_) => Err(invalid(setting, text, from, "it is not an address with a port", VALID)),
+    }
+}
+
+/// The folder of certificates, which HTTPS needs.
+pub(super) fn certificates(
+    value: Sourced<String>,
+    https: Option<SocketAddr>,
+) -> Parsed<Option<PathBuf>> {
+    if value.is_some() {
+        return dir("certificates", value).map(Some);
+    }
+    match https {
+        None => Ok(None),
+        Some(_) => Err(SettingsError::Missing {
+            setting: "certificates",
+            why: "HTTPS needs a folder with NAME.crt and NAME.key".into(),
+            flag: "--certificates",
+            env: "SHOAL_CERTIFICATES",
+        }),
+    }
+}
+
 pub(super) fn join(value: Sourced<Vec<String>>) -> Parsed<Vec<String>> {
     const VALID: &str = "up to 64 times host:port, such as '10.0.0.5:7946' or 'host-a:7946'";
     let Some((targets, from)) = value else { return Ok(Vec::new()) };

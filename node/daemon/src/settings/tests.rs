@@ -56,6 +56,21 @@ fn flags_win_over_environment_over_file() {
 }
 
 #[test]
+fn requests_over_http_are_taken_where_it_says() {
+    let set = |text: &str| Settings::layered(flags(), |_| None, file(text));
+    let http = set("http = ':80'\nhttps = '[::1]:443'\ncertificates = '/c'\n").unwrap().http;
+    assert_eq!(http.plain, Some("0.0.0.0:80".parse().unwrap()));
+    assert_eq!(http.secure, Some("[::1]:443".parse().unwrap()));
+    assert_eq!(http.certificates, Some("/c".into()));
+    assert_eq!(set("").unwrap().http, crate::network::http::Settings::default());
+    let said = |text| set(text).unwrap_err().to_string();
+    assert!(said("https = ':443'").contains("certificates has no value"));
+    assert!(said("http = ':0'").contains("port 0"));
+    assert!(said("http = 'everywhere'").contains("http = 'everywhere'"));
+    assert!(said("certificates = 'here'").contains("relative"));
+}
+
+#[test]
 fn an_unknown_key_in_the_file_is_refused_with_its_place() {
     let error =
         SettingsFile::parse(Path::new("/x.toml"), "name = 'a'\nlisten_on = ':1'\n").unwrap_err();

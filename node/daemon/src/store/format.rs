@@ -54,10 +54,11 @@ fn kind_byte(kind: Kind) -> u8 {
         Kind::Secret => 8,
         Kind::Config => 9,
         Kind::Volume => 10,
+        Kind::Completions => 11,
     }
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 12] = [
     Kind::Service,
     Kind::Scale,
     Kind::Rollout,
@@ -69,6 +70,7 @@ const KINDS: [Kind; 11] = [
     Kind::Secret,
     Kind::Config,
     Kind::Volume,
+    Kind::Completions,
 ];
 
 pub(super) fn key_bytes(key: Key) -> Vec<u8> {

@@ -87,6 +87,37 @@ async fn the_life_of_a_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_life_of_a_job() {
+    let server = Server::start().await;
+    let s = server.socket.as_path();
+    let job = ["service", "create", "--name", "job", "--mode", "replicated-job"];
+    let flags = ["--replicas", "5", "--max-concurrent", "2", "busybox", "true"];
+    let created = ok(s, &[&job[..], &flags].concat()).await;
+    assert!(created.contains("job complete"), "{created}");
+    let ls = ok(s, &["service", "ls"]).await;
+    assert!(ls.contains("replicated job") && ls.contains("0/2 (5/5 completed)"), "{ls}");
+    let ps = ok(s, &["service", "ps", "job"]).await;
+    assert_eq!(ps.lines().filter(|line| line.contains("Complete ")).count(), 5, "{ps}");
+    // It has no word for the mode of a job here, and must not stumble over it.
+    assert!(ok(s, &["service", "inspect", "--pretty", "job"]).await.contains("Service Mode:"));
+
+    let iteration = ["service", "inspect", "--format", "{{.JobStatus.JobIteration.Index}}", "job"];
+    assert_eq!(ok(s, &iteration).await.trim(), "0");
+    let again = ok(s, &["service", "update", "--force", "job"]).await;
+    assert!(again.contains("job complete"), "{again}");
+    assert_eq!(ok(s, &iteration).await.trim(), "1");
+    let scaled = ok(s, &["service", "scale", "job=7"]).await;
+    assert!(scaled.contains("job complete"), "{scaled}");
+    assert!(ok(s, &["service", "ls"]).await.contains("(7/7 completed)"));
+
+    let everywhere = ["service", "create", "--name", "all", "--mode", "global-job", "busybox"];
+    assert!(ok(s, &everywhere).await.contains("job complete"));
+    let ls = ok(s, &["service", "ls", "--filter", "mode=global-job"]).await;
+    assert!(ls.contains("global job") && ls.contains("(3/3 completed)"), "{ls}");
+    assert!(!ls.contains("replicated job"), "{ls}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn logs_of_a_service_are_tagged_by_the_cli() {
     let server = Server::start().await;
     let s = server.socket.as_path();

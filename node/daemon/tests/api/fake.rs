@@ -1,6 +1,11 @@
 //! A node in memory: takes commands, fills slots at once, and shows what the API reads. It decides
 //! nothing that the real core decides; it only makes the API's answers predictable.
 
+#[path = "fake_job.rs"]
+mod fake_job;
+#[path = "fake_objects.rs"]
+mod fake_objects;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,7 +19,7 @@ use daemon::api::backend::{
 };
 use daemon::vault::Vault;
 use futures_util::StreamExt;
-use membership::id::{AssetId, ClusterId, NodeId, ServiceId, TaskId};
+use membership::id::{ClusterId, NodeId, ServiceId, TaskId};
 use membership::member::{EngineState, Health, MemberState, Profile, Resources};
 use membership::record::Digest;
 use membership::time::{Millis, Wall};
@@ -22,11 +27,12 @@ use node::assets::AssetKind;
 use node::command::{Command, CommandError, Refused, Reply};
 use node::foresight::{Holding, Patience, Picture, PicturedMember, PicturedService, Wants};
 use node::io::{Notice, ServiceChange};
+use node::network::NetworkView;
 use node::slot::{Epoch, Phase, Slot, TaskState, TaskStatus, TemplateId};
 use node::spec::{Mode, ServiceSpec};
 use node::views::{
-    AssetView, Availability, ConflictView, DesiredState, MemberView, ServiceView, TaskView,
-    UpdateStatus,
+    AssetView, Availability, ConflictView, DesiredState, JobView, MemberView, ServiceView,
+    TaskView, UpdateStatus,
 };
 use placement::{Accepts, Closed, Host, Request};
 use serde_json::Value;
@@ -42,6 +48,7 @@ pub(crate) struct World {
     pub(crate) members: Vec<MemberView>,
     pub(crate) conflicts: Vec<ConflictView>,
     pub(crate) assets: Vec<AssetView>,
+    pub(crate) networks: Vec<NetworkView>,
     pub(crate) cluster: ClusterView,
     pub(crate) commands: Vec<Command>,
     /// Nodes whose logs cannot be read.
@@ -146,6 +153,7 @@ impl Fake {
             members,
             conflicts: Vec::new(),
             assets: Vec::new(),
+            networks: Vec::new(),
             cluster: ClusterView {
                 id: ClusterId(99),
                 me: NodeId(1 << 64),
@@ -191,6 +199,9 @@ impl World {
     fn settle(&mut self, id: ServiceId) {
         let Some(service) = self.services.get(&id).cloned() else { return };
         let template = Arc::new(service.spec["TaskTemplate"].clone());
+        if service.job.is_some() {
+            return self.do_job(&service, &template);
+        }
         let wanted: Vec<Slot> = if service.spec["Mode"]["Global"].is_null() {
             let replicas = service.spec["Mode"]["Replicated"]["Replicas"].as_u64().unwrap();
             (1..=u32::try_from(replicas).unwrap()).map(Slot::Index).collect()
@@ -263,6 +274,7 @@ impl World {
             claims: running.map(|task| (task.slot(), vec![holding(task)])).collect(),
             pending: BTreeMap::new(),
             idle: None,
+            job: None,
             wants: Some(Wants {
                 request: Request {
                     service: id,
@@ -312,6 +324,7 @@ impl World {
             },
             desired: DesiredState::Running,
             up_to_date: true,
+            iteration: service.job.map(|job| job.iteration),
             template: Arc::clone(template),
             version: 11,
         }
@@ -332,23 +345,11 @@ impl World {
         }
         service.version += 1;
         service.updated = now;
+        if let Some(job) = &mut service.job {
+            *job = JobView { iteration: job.iteration + 1, executed: now };
+        }
         edit(service);
         self.settle(id);
-        Ok(Reply::Done { warnings: Vec::new() })
-    }
-
-    fn change_asset(
-        &mut self,
-        id: AssetId,
-        version: u64,
-        edit: impl FnOnce(&mut AssetView),
-    ) -> Result<Reply, CommandError> {
-        let asset = self.assets.iter_mut().find(|asset| asset.id == id).unwrap();
-        if asset.version != version {
-            return refuse(Refused::OutOfSequence, "update out of sequence");
-        }
-        asset.version += 1;
-        edit(asset);
         Ok(Reply::Done { warnings: Vec::new() })
     }
 
@@ -357,6 +358,7 @@ impl World {
             Command::CreateService { spec, .. } => {
                 let now = self.tick();
                 let id = ServiceId((u128::try_from(self.services.len()).unwrap() + 1) << 96);
+                let is_job = ServiceSpec::parse(&spec).unwrap().mode.is_job();
                 let view = ServiceView {
                     id,
                     version: 10,
@@ -369,7 +371,9 @@ impl World {
                     running: 0,
                     desired: 0,
                     completed: 0,
+                    job: is_job.then_some(JobView { iteration: 0, executed: now }),
                     shadowed_by: None,
+                    published: Vec::new(),
                 };
                 self.services.insert(id, view);
                 self.settle(id);
@@ -424,41 +428,8 @@ impl World {
                 self.cluster.version += 1;
                 Ok(Reply::Done { warnings: Vec::new() })
             }
-            Command::CreateAsset { kind, spec, content } => {
-                let name = spec["Name"].as_str().unwrap().to_owned();
-                if self.assets.iter().any(|a| a.kind == kind && a.name == name) {
-                    return refuse(
-                        Refused::Conflict,
-                        &format!("{} {name} already exists", kind.name()),
-                    );
-                }
-                let now = self.tick();
-                let id = AssetId((u128::try_from(self.assets.len()).unwrap() + 1) << 90);
-                let spec = Arc::new(spec);
-                self.assets.push(AssetView {
-                    kind,
-                    id,
-                    version: 20,
-                    created: now,
-                    updated: now,
-                    name,
-                    spec,
-                    content,
-                    shadowed_by: None,
-                });
-                Ok(Reply::AssetCreated { id })
-            }
-            Command::UpdateAsset { id, version, spec, .. } => {
-                self.change_asset(id, version, |asset| asset.spec = Arc::new(spec))
-            }
-            Command::ReplaceConfig { id, version, content, .. } => {
-                self.change_asset(id, version, |asset| asset.content = content)
-            }
-            Command::RemoveAsset { id, .. } => {
-                self.assets.retain(|asset| asset.id != id);
-                Ok(Reply::Done { warnings: Vec::new() })
-            }
             Command::Leave => Ok(Reply::Done { warnings: Vec::new() }),
+            other => self.obey_about_objects(other),
         }
     }
 }
@@ -477,6 +448,12 @@ impl Backend for Fake {
             self.notice(Notice::Service { id: *id, name, what: ServiceChange::Created });
         }
         Ok(reply)
+    }
+
+    async fn join(&self, members: Vec<String>, token: &str) -> Result<(), CommandError> {
+        let known = token == "SHOAL-1-other" && members == ["10.0.0.9:7946"];
+        let wrong = || CommandError::new(Refused::Invalid, "invalid join token");
+        known.then_some(()).ok_or_else(wrong)
     }
 
     async fn services(&self) -> Vec<ServiceView> {
@@ -501,6 +478,10 @@ impl Backend for Fake {
 
     async fn assets(&self, kind: AssetKind) -> Vec<AssetView> {
         self.world().assets.iter().filter(|asset| asset.kind == kind).cloned().collect()
+    }
+
+    async fn networks(&self) -> Vec<NetworkView> {
+        self.world().networks.clone()
     }
 
     fn vault(&self) -> &Vault {

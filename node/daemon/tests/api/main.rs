@@ -11,6 +11,7 @@ mod engine;
 mod foresight;
 mod garbage;
 mod large;
+mod networks;
 mod nodes;
 mod own;
 mod services;

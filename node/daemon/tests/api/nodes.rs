@@ -141,10 +141,21 @@ async fn the_swarm_has_tokens_and_says_no_in_dockers_words() {
     for refused in [json!({"ForceNewCluster": true}), json!({"AutoLockManagers": true})] {
         assert_eq!(server.post("/swarm/init", &refused).await.status, 501);
     }
-    let join = json!({"RemoteAddrs": ["10.0.0.9:7946"], "JoinToken": "t"});
-    let join = server.post("/swarm/join", &join).await;
-    assert_eq!(join.status, 503);
-    assert!(join.message().contains("shoal up --join 10.0.0.9:7946"), "{join:?}");
+    // Alone it joins another cluster; people give Swarm's port or none.
+    for (token, address, status) in [
+        ("SHOAL-1-other", "10.0.0.9:2377", 200),
+        ("SHOAL-1-other", "10.0.0.9", 200),
+        ("t", "10.0.0.9:7946", 400),
+    ] {
+        let join =
+            json!({"RemoteAddrs": [address], "JoinToken": token, "ListenAddr": "0.0.0.0:2377"});
+        assert_eq!(server.post("/swarm/join", &join).await.status, status, "{address}");
+    }
+    for (key, value, status) in [("AdvertiseAddr", "10.9.9.9", 400), ("Availability", "drain", 501)]
+    {
+        let join = json!({"RemoteAddrs": ["10.0.0.9"], "JoinToken": "SHOAL-1-other", key: value});
+        assert_eq!(server.post("/swarm/join", &join).await.status, status, "{key}");
+    }
     assert_eq!(server.post("/swarm/leave", &json!({})).await.status, 503);
     assert_eq!(server.post("/swarm/leave?force=1", &json!({})).await.status, 200);
     assert_eq!(server.get("/swarm/unlockkey").await.json(), json!({"UnlockKey": ""}));

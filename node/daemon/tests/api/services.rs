@@ -231,3 +231,32 @@ async fn registry_credentials_go_to_the_core_and_are_shown_to_nobody() {
     assert_eq!(sent.reveal(), r#"{"username":"u","password":"p"}"#);
     assert!(!server.get("/services/web").await.json().to_string().contains("password"));
 }
+
+#[tokio::test]
+async fn a_job_says_which_iteration_it_is_at_and_may_not_have_an_update_config() {
+    let server = Server::start().await;
+    let spec = |update: Value| {
+        json!({
+            "Name": "job",
+            "TaskTemplate": {"ContainerSpec": {"Image": "busybox"}},
+            "Mode": {"ReplicatedJob": {"TotalCompletions": 2}},
+            "UpdateConfig": update,
+        })
+    };
+    let refused = server.post("/services/create", &spec(json!({}))).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.message().contains("Jobs may not have an update config"), "{refused:?}");
+    let taken = server.post("/services/create", &spec(Value::Null)).await;
+    assert_eq!(taken.status, 201, "{taken:?}");
+    let job = server.get("/services/job").await.json();
+    let mode = json!({"ReplicatedJob": {"TotalCompletions": 2, "MaxConcurrent": 1}});
+    assert_eq!(job["Spec"]["Mode"], mode);
+    assert_eq!(job["JobStatus"]["JobIteration"]["Index"], 0);
+    assert!(job["JobStatus"]["LastExecution"].is_string());
+    let listed =
+        server.get("/services?filters=%7B%22mode%22%3A%5B%22replicated-job%22%5D%7D").await;
+    assert_eq!(listed.json()[0]["ID"], job["ID"]);
+    let tasks = server.get("/tasks").await.json();
+    assert_eq!(tasks[0]["JobIteration"]["Index"], 0);
+    assert_eq!(tasks[0]["DesiredState"], "complete");
+}

@@ -152,7 +152,9 @@ async fn events_are_told_as_they_happen_and_remembered() {
     let past = tokio::time::timeout(PATIENCE, server.get(&path)).await.unwrap();
     assert_eq!(past.status, 200);
     assert_eq!(serde_json::from_slice::<Value>(&past.body).unwrap(), event);
-    assert_eq!(server.get("/events?since=5&until=4").await.status, 400);
+    let backwards = server.get("/events?since=5&until=4").await;
+    assert_eq!(backwards.status, 400);
+    assert_eq!(backwards.message(), "`since` time (5) cannot be after `until` time (4)");
 }
 
 #[tokio::test]

@@ -213,6 +213,8 @@ pub(crate) fn task_of(template: Value) -> StartTask {
         registry_auth: None,
         ports: Vec::<PortStatus>::new(),
         files: Arc::default(),
+        networks: Vec::new(),
+        name_servers: Vec::new(),
     }
 }
 

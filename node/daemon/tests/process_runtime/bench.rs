@@ -177,6 +177,8 @@ pub(crate) fn task(spec: Value) -> StartTask {
         registry_auth: None,
         ports: Vec::new(),
         files: Arc::default(),
+        networks: Vec::new(),
+        name_servers: Vec::new(),
     }
 }
 

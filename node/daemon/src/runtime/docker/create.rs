@@ -12,8 +12,9 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 use node::runtime::StartTask;
-use node::slot::{PortStatus, Protocol};
+use node::slot::PortStatus;
 
+use super::networks;
 use crate::runtime::memory_files::Placed;
 use crate::runtime::spec::{BadSpec, Device, HealthCheck, Limits, Mount, MountKind, Template};
 use crate::runtime::{Owner, ownership};
@@ -32,6 +33,7 @@ pub(super) fn request(
         return Err(BadSpec::new("ContainerSpec.Image", "it is missing"));
     }
     let mut host_config = host_config(&template, &task.ports)?;
+    attach(&mut host_config, task);
     host_config.mounts.get_or_insert_default().extend(files.iter().map(file_mount));
     host_config.mounts.take_if(|mounts| mounts.is_empty());
     // With a command the arguments are its own; without one they are the entrypoint's.
@@ -54,6 +56,7 @@ pub(super) fn request(
         healthcheck: template.health.map(health),
         exposed_ports: some(task.ports.iter().map(port_name).collect()),
         host_config: Some(host_config),
+        networking_config: networks::first(&task.networks),
         ..ContainerCreateBody::default()
     })
 }
@@ -115,6 +118,17 @@ fn host_config(template: &Template, ports: &[PortStatus]) -> Result<HostConfig, 
     })
 }
 
+/// On a network of the cluster a container asks the nodes for names, and they ask the spec's own name servers for what
+/// they do not know: asked beside them, those would say that there is no service of that name.
+fn attach(host_config: &mut HostConfig, task: &StartTask) {
+    if let Some(first) = task.networks.first() {
+        host_config.network_mode = Some(first.network.name.clone());
+    }
+    if !task.name_servers.is_empty() {
+        host_config.dns = Some(task.name_servers.iter().map(ToString::to_string).collect());
+    }
+}
+
 fn device(device: &Device) -> DeviceMapping {
     DeviceMapping {
         path_on_host: Some(device.on_host.clone()),
@@ -168,11 +182,7 @@ fn health(check: HealthCheck) -> HealthConfig {
 }
 
 fn port_name(port: &PortStatus) -> String {
-    let protocol = match port.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Sctp => "sctp",
-    };
+    let protocol = port.protocol.name();
     format!("{}/{protocol}", port.target)
 }
 

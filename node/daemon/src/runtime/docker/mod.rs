@@ -7,6 +7,7 @@
 //! and the last one is right. Only what was started a moment ago is known without a look ([`started`]).
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,6 +30,7 @@ mod engine;
 mod host;
 mod image;
 mod logs;
+mod networks;
 mod observe;
 mod pull;
 mod refresh;
@@ -54,6 +56,7 @@ struct Shared {
     /// word that it started needs no look. True once the engine said something else of it: then one follows.
     starting: Mutex<BTreeMap<TaskId, bool>>,
     files: Arc<MemoryFiles>,
+    networks: networks::Networks,
 }
 
 impl Shared {
@@ -93,6 +96,7 @@ impl DockerRuntime {
             known: Known::default(),
             files: Arc::new(files),
             starting: Mutex::default(),
+            networks: networks::Networks::default(),
         });
         let watch = tokio::spawn(watch::run(shared.clone()));
         (Self { shared, watch }, receiver)
@@ -141,6 +145,10 @@ impl Runtime for DockerRuntime {
                     shared.reports.done(id, result).await;
                 }
                 RuntimeAction::List => observe::list(&shared, id).await,
+                RuntimeAction::Networks { wanted } => {
+                    let result = networks::bring(&shared, wanted.as_deref()).await;
+                    shared.reports.done(id, result).await;
+                }
             }
             drop(place);
         });
@@ -152,6 +160,15 @@ impl Runtime for DockerRuntime {
 
     fn logs(&self, task: TaskId, options: LogOptions) -> LogStream {
         logs::logs(self.shared.clone(), task, options)
+    }
+
+    fn reached_at(&self, address: IpAddr) {
+        // Once: it is the same for the life of the process.
+        let _ = self.shared.networks.address.set(address);
+    }
+
+    async fn leave_networks(&self) -> Vec<String> {
+        networks::leave(&self.shared).await
     }
 
     fn name(&self) -> &'static str {

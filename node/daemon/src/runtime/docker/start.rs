@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::engine::{CallError, WORK_DEADLINE};
 use super::image::ImageError;
+use super::networks::{self, NetworkError};
 use super::started::Asked;
 use super::{Shared, create, observe};
 use crate::runtime::FilesError;
@@ -122,7 +123,17 @@ async fn run(
         .and_then(|body| create::check_hardware(&body, shared.allow_privileged).map(|()| body))
         .map_err(|bad| Failed::new(StartFailure::BadSpec, bad.to_string()))?;
     let mut asked = Asked::of(&body, task);
-    let (container, _turn) = match create(shared, &task.name, body.clone()).await {
+    ensure_networks(shared, task).await?;
+    let created = match create(shared, &task.name, body.clone()).await {
+        Err(error) if is_network_missing(&error) => {
+            // Somebody removed it behind our back.
+            shared.networks.forget().await;
+            ensure_networks(shared, task).await?;
+            create(shared, &task.name, body.clone()).await
+        }
+        created => created,
+    };
+    let (container, _turn) = match created {
         Ok(container) => (container, turn),
         Err(error) if is_name_taken(&error) => match earlier(shared, task).await? {
             Earlier::Created(container) => (container, turn),
@@ -138,6 +149,12 @@ async fn run(
         }
         Err(error) => return Err(not_created(error)),
     };
+    if let Err(error) = networks::connect_others(shared, &container, &task.networks).await {
+        if matches!(error, CallError::Refused { .. }) {
+            discard(shared, &container).await;
+        }
+        return Err(Failed::at("attaching container failed", StartFailure::DidNotStart, error));
+    }
     let name = container.clone();
     let started = shared
         .engine
@@ -179,11 +196,30 @@ async fn create(
 fn not_created(error: CallError) -> Failed {
     // An engine that fails by itself (status 500) may do better next time; one that says the request
     // is wrong will not.
-    let why = match &error {
-        CallError::Refused { status: 500.., .. } => StartFailure::DidNotStart,
-        _ => StartFailure::BadSpec,
-    };
-    Failed::at("creating container failed", why, error)
+    match error {
+        CallError::Refused { status: ..500, message } => {
+            Failed::new(StartFailure::BadSpec, message)
+        }
+        error => Failed::at("creating container failed", StartFailure::DidNotStart, error),
+    }
+}
+
+/// The networks of the cluster that the task is on.
+async fn ensure_networks(shared: &Shared, task: &StartTask) -> Result<(), Failed> {
+    for on in &task.networks {
+        networks::ensure(shared, &on.network).await.map_err(|error| match error {
+            NetworkError::Engine(error) => {
+                Failed::at("making its network failed", StartFailure::DidNotStart, error)
+            }
+            other => Failed::new(StartFailure::DidNotStart, other.to_string()),
+        })?;
+    }
+    Ok(())
+}
+
+fn is_network_missing(error: &CallError) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    text.contains("network") && text.contains("not found")
 }
 
 fn is_name_taken(error: &CallError) -> bool {

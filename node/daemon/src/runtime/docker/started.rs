@@ -124,6 +124,7 @@ impl Asked {
             stopping: false,
             pid: None,
             ports,
+            addresses: task.networks.iter().map(|on| (on.network.id, on.address)).collect(),
         })
     }
 }

@@ -198,6 +198,11 @@ impl Runtime for ProcessRuntime {
                     let result = refresh(&shared, task, &files).await;
                     shared.reports.done(id, result).await;
                 }
+                // Processes use the host's own network.
+                RuntimeAction::Networks { .. } => {
+                    let (found, failed) = (Vec::new(), Vec::new());
+                    shared.reports.done(id, ActionResult::Networks { found, failed }).await;
+                }
                 RuntimeAction::List => {
                     let _order = shared.order.lock().await;
                     shared.reports.done(id, ActionResult::Listed(shared.all())).await;

@@ -332,21 +332,22 @@ fn limits(mut spec: Fields<'_>) -> Result<Limits, BadSpec> {
     Ok(limits)
 }
 
-/// Networks of the host's own engine that every engine has.
+/// Of a host's own engine: the network that every engine has.
 fn network(task: &mut Fields<'_>) -> Result<Option<String>, BadSpec> {
     let networks = task.list("Networks")?;
     let mut mode = None;
     for (path, value) in networks {
         let mut fields = Fields::of(&path, value)?;
         let target = fields.text("Target")?.unwrap_or_default();
-        let Some(name) = predefined::named(&target) else {
-            let why = format!(
-                "shoal cannot attach a task to the network '{target}' yet, only to host, none and bridge"
-            );
-            return Err(fields.bad("Target", why));
-        };
-        // These networks know no names of services.
+        // Host, none and bridge know no names of services; what there is of the others is in the order to start.
         fields.skip(&["Aliases"]);
+        let Some(name) = predefined::named(&target) else {
+            if target.parse::<membership::id::NetworkId>().is_err() {
+                return Err(fields.bad("Target", format!("there is no network '{target}'")));
+            }
+            fields.end()?;
+            continue;
+        };
         fields.end()?;
         if mode.replace(name.to_owned()).is_some() {
             return Err(BadSpec::new(path, "host, none and bridge cannot be combined"));

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use membership::id::{ClusterId, NodeId, ServiceId, TaskId};
 use membership::time::Wall;
 use node::runtime::label;
+use node::slot::Protocol;
 use node::slot::{Epoch, Slot, TemplateId};
 use serde_json::{Value, json};
 
@@ -23,6 +24,8 @@ fn task(template: Value, ports: Vec<PortStatus>) -> StartTask {
         registry_auth: None,
         ports,
         files: Arc::default(),
+        networks: Vec::new(),
+        name_servers: Vec::new(),
     }
 }
 
