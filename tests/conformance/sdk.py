@@ -105,5 +105,31 @@ step("leave", lambda: client.swarm.leave())
 step("info", lambda: {key: client.info()["Swarm"][key] for key in ("ControlAvailable", "Nodes", "Managers", "LocalNodeState", "Error")})
 step("secrets", lambda: client.secrets.list(filters={"names": ["none"]}))
 step("configs", lambda: client.configs.list(filters={"name": "none"}))
+secret = None
+
+
+def make_secret():
+    global secret
+    secret = client.secrets.create(name="sdk-key", data=b"correct horse", labels={"a": "b"})
+    return secret.name
+
+
+step("secret create", make_secret)
+step("secret create again", make_secret)
+step("secret attrs", lambda: client.secrets.get("sdk-key").attrs if secret is None else client.secrets.get(secret.id).attrs)
+step("secrets by name", lambda: named(client.secrets.list(filters={"name": "sdk-key"})))
+step("secret remove", lambda: secret.remove())
+config = None
+
+
+def make_config():
+    global config
+    config = client.configs.create(name="sdk-site", data=b"hello")
+    return config.name
+
+
+step("config create", make_config)
+step("config attrs", lambda: client.configs.get(config.id).attrs)
+step("config remove", lambda: config.remove())
 step("secret get", lambda: client.secrets.get("none"))
 step("networks", lambda: sorted(network.name for network in client.networks.list(names=["none"])))

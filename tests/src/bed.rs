@@ -77,7 +77,7 @@ impl Testbed {
     fn make(&mut self, options: &Options) -> Result<()> {
         let record = &mut self.record;
         let subnet = subnet_of(&record.name);
-        let switch = Switch::make(&record.group, &record.directory, subnet)?;
+        let switch = Switch::make(&record.group, &record.directory, subnet, options.public)?;
         let binary = options.shoal.clone().or_else(shoal::find_binary);
         for index in 0..options.hosts {
             let shoal = Shoal {

@@ -166,6 +166,16 @@ impl Host {
         docker(&self.shoal_api(), &arguments).with_context(|| self.name())
     }
 
+    /// As [`Host::docker`], for a list made at run time.
+    pub fn docker_with(&self, arguments: &[&str]) -> Result<String> {
+        docker(&self.engine(), arguments).with_context(|| self.name())
+    }
+
+    /// As [`Host::docker_by_shoal`], for a list made at run time.
+    pub fn docker_by_shoal_with(&self, arguments: &[&str]) -> Result<String> {
+        docker(&self.shoal_api(), arguments).with_context(|| self.name())
+    }
+
     /// Whether it answers pings of another host.
     pub fn reaches(&self, other: &Host) -> Result<bool> {
         let argv = ["busybox", "ping", "-c", "1", "-W", "1", &other.address];

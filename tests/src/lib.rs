@@ -33,6 +33,7 @@ pub mod engine;
 pub mod guard;
 pub mod host;
 pub mod image;
+pub mod load;
 mod logs;
 pub mod namespace;
 pub mod needs;
@@ -46,6 +47,7 @@ pub mod run;
 mod script;
 pub mod shoal;
 pub mod switch;
+pub mod tap;
 pub mod wait;
 pub mod watch;
 

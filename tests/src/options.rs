@@ -22,6 +22,8 @@ pub struct Options {
     pub flags: Vec<String>,
     /// Environment of `shoal up`.
     pub env: Vec<(String, String)>,
+    /// Give the hosts addresses that are none of a private network.
+    pub public: bool,
     /// The shoal binary; found beside the running program or by SHOAL_BIN when not given.
     pub shoal: Option<PathBuf>,
 }
@@ -37,6 +39,7 @@ impl Default for Options {
             zones: Vec::new(),
             flags: Vec::new(),
             env: Vec::new(),
+            public: false,
             shoal: None,
         }
     }

@@ -35,6 +35,26 @@ impl Testbed {
         Ok(())
     }
 
+    /// Makes a Docker Swarm of all hosts, the first ones its managers, and waits until it is whole.
+    pub fn swarm_up_all(&self, managers: usize) -> Result<()> {
+        let first = self.host(0);
+        first.docker(["swarm", "init", "--advertise-addr", first.address()])?;
+        let manager = first.docker(["swarm", "join-token", "-q", "manager"])?;
+        let worker = first.docker(["swarm", "join-token", "-q", "worker"])?;
+        let join = format!("{}:2377", first.address());
+        for host in &self.hosts()[1..] {
+            let token = if host.index() < managers { manager.trim() } else { worker.trim() };
+            let advertise = host.address();
+            host.docker(["swarm", "join", "--advertise-addr", advertise, "--token", token, &join])?;
+        }
+        wait_for("the Swarm to be whole", MEET_BOUND, || {
+            let nodes = first.engine().nodes().map_err(|error| format!("{error:#}"))?;
+            let ready = nodes.iter().filter(|node| node.ready).count();
+            if ready == self.hosts().len() { Ok(()) } else { Err(format!("{ready} nodes ready")) }
+        })?;
+        Ok(())
+    }
+
     /// Waits until each of these nodes calls exactly these ready.
     pub fn wait_members(&self, members: &[usize], bound: Duration) -> Result<Duration> {
         let mut wanted: Vec<String> = members.iter().map(|&one| self.host(one).name()).collect();

@@ -17,14 +17,20 @@ use crate::rules::{Faults, port};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Switch {
     pub namespaces: Namespaces,
+    /// First byte of the addresses.
+    first: u8,
     /// Second byte of the addresses, `10.SUBNET.0.0/24`.
     subnet: u8,
     faults: Faults,
 }
 
+/// Of addresses in a private network, and of others (in no network that this machine could reach by the switch).
+const PRIVATE: u8 = 10;
+const PUBLIC: u8 = 51;
+
 impl Switch {
-    /// Makes the bridge. `subnet` is the second byte of its addresses.
-    pub fn make(bed: &Group, directory: &Path, subnet: u8) -> Result<Switch> {
+    /// Makes the bridge. `subnet` is the second byte of its addresses; with `public` they are none of a private network.
+    pub fn make(bed: &Group, directory: &Path, subnet: u8, public: bool) -> Result<Switch> {
         let group = bed.below("switch");
         group.make()?;
         // Without the sysctl, packets that are merely bridged would pass iptables' chains too.
@@ -33,17 +39,18 @@ impl Switch {
             if [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ]; then \
             echo 0 > /proc/sys/net/bridge/bridge-nf-call-iptables; fi";
         let namespaces = Namespaces::make(&group, "switch", directory, setup)?;
-        Ok(Switch { namespaces, subnet, faults: Faults::default() })
+        let first = if public { PUBLIC } else { PRIVATE };
+        Ok(Switch { namespaces, first, subnet, faults: Faults::default() })
     }
 
     /// The address that a host is given first.
     pub fn address(&self, host: usize) -> String {
-        format!("10.{}.0.{}", self.subnet, 10 + host)
+        format!("{}.{}.0.{}", self.first, self.subnet, 10 + host)
     }
 
     /// Another address for a host, not used by any.
     pub fn other_address(&self, host: usize) -> String {
-        format!("10.{}.0.{}", self.subnet, 110 + host)
+        format!("{}.{}.0.{}", self.first, self.subnet, 110 + host)
     }
 
     /// Plugs a host in: `eth0` there, a port here. The MAC address stays the host's own over restarts, as

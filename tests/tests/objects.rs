@@ -8,16 +8,26 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::image::BUSYBOX;
+use tests::tap::Tap;
 use tests::{Options, Testbed, secs, wait_for};
 
 const REPAIR: Duration = secs(60);
 /// What must not be found anywhere.
 const SECRET: &str = "correct-horse-battery-staple-7d1f";
 const ROTATED: &str = "another-horse-altogether-93ac";
+/// The same two as the API carries them.
+const SECRET_64: &str = "Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5LXN0YXBsZS03ZDFm";
+const ROTATED_64: &str = "YW5vdGhlci1ob3JzZS1hbHRvZ2V0aGVyLTkzYWM=";
+/// What is sent from host to host in the open, to see that it would be seen.
+const OPEN: &str = "this-is-for-everybody-51c2";
 
 #[test]
 fn secrets_and_configs_reach_containers_and_secrets_no_disk() -> Result<()> {
-    let mut bed = Testbed::with(Options { live_restore: true, ..Options::hosts(3) })?;
+    // Logs tell everything that they can tell.
+    let flags = ["--log", "trace"].map(str::to_owned).to_vec();
+    let mut bed = Testbed::with(Options { live_restore: true, flags, ..Options::hosts(3) })?;
+    let unsaid = [SECRET, SECRET_64, ROTATED, ROTATED_64];
+    let tap = Tap::between_hosts(&bed, &[unsaid.as_slice(), &[OPEN]].concat())?;
     bed.shoal_up_all()?;
     let dir = bed.directory().to_owned();
     let secret = file(&dir, "secret", SECRET)?;
@@ -42,7 +52,23 @@ fn secrets_and_configs_reach_containers_and_secrets_no_disk() -> Result<()> {
     a_lost_host_takes_no_secret_along(&mut bed)?;
     nothing_else_has_the_secret(&bed)?;
     what_ended_leaves_no_files(&bed)?;
+    nobody_can_read_it_between_hosts(&bed, tap)?;
     bed.done()
+}
+
+/// The secrets went from the host where they were made to all others, more than once; what carried them told nobody.
+fn nobody_can_read_it_between_hosts(bed: &Testbed, tap: Tap) -> Result<()> {
+    let say = format!(
+        "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'{OPEN}', ('{}', 9))",
+        bed.host(1).address()
+    );
+    bed.host(0).tool(&["python3", "-c", &say])?;
+    let seen = tap.close()?;
+    let (open, unsaid) = seen.marked.split_last().context("nothing was looked for")?;
+    ensure!(*open > 0, "what is sent in the open is not seen: {seen:?}");
+    ensure!(seen.bytes > 100_000, "the hosts said next to nothing: {seen:?}");
+    ensure!(unsaid.iter().all(|packets| *packets == 0), "a secret could be read: {seen:?}");
+    Ok(())
 }
 
 fn file(dir: &Path, name: &str, content: &str) -> Result<String> {
@@ -207,7 +233,7 @@ fn a_config_is_replaced_in_place(bed: &Testbed, dir: &Path) -> Result<()> {
 
 /// The bytes are in no file of any host (data, engine, logs) and in nothing that an engine or shoal shows.
 fn nothing_else_has_the_secret(bed: &Testbed) -> Result<()> {
-    for bytes in [SECRET, ROTATED] {
+    for bytes in [SECRET, SECRET_64, ROTATED, ROTATED_64] {
         let found = Command::new("grep").args(["-rlF", bytes]).arg(bed.directory()).output()?;
         let files = String::from_utf8_lossy(&found.stdout).into_owned();
         ensure!(files.is_empty(), "{bytes} is in {files}");

@@ -1,5 +1,6 @@
 //! Point 2, run: images that no host has are fetched on each, with the credentials that came with the service.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -103,11 +104,12 @@ fn reasons(bed: &Testbed, service: &str, wanted: &str) -> Result<(), String> {
     let said = bed.host(1).shoal_json(["service", "ps", service]).map_err(|e| format!("{e:#}"))?;
     let tasks = said.as_array().cloned().unwrap_or_else(|| vec![said.clone()]);
     let texts: Vec<String> = tasks.iter().map(Value::to_string).collect();
-    let fits = |text: &&String| text.contains("No such image") && text.contains(wanted);
-    let hosts = |text: &String| ["h0", "h1", "h2"].into_iter().find(|host| text.contains(host));
-    let mut told: Vec<&str> = texts.iter().filter(fits).filter_map(hosts).collect();
-    told.sort_unstable();
-    told.dedup();
+    let fits = |task: &&Value| {
+        let why = task["error"].as_str().unwrap_or_default();
+        why.contains("No such image") && why.contains(wanted)
+    };
+    let told: BTreeSet<&str> =
+        tasks.iter().filter(fits).filter_map(|task| task["node"].as_str()).collect();
     if told.len() == 3 { Ok(()) } else { Err(texts.join("\n")) }
 }
 

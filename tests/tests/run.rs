@@ -1,13 +1,14 @@
 //! Point 2, run: the commands, what of a spec reaches the containers, updates, and the logs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use membership::id::{NodeId, ServiceId};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::image::BUSYBOX;
-use tests::{Act, Testbed, secs, wait_for};
+use tests::{Act, Testbed, Watch, secs, wait_for};
 
 const REPAIR: Duration = secs(60);
 
@@ -283,7 +284,7 @@ fn updates_go_one_by_one_and_stop_when_they_fail() -> Result<()> {
 
     failing_updates_pause(&bed)?;
     several_at_once(&bed)?;
-    an_update_outlives_a_host(&mut bed)?;
+    an_update_outlives_its_stewards(&mut bed)?;
     bed.done()
 }
 
@@ -348,19 +349,26 @@ fn several_at_once(bed: &Testbed) -> Result<()> {
     Ok(())
 }
 
-/// A host crashes half way, with whatever it was responsible for: the others finish the update.
-fn an_update_outlives_a_host(bed: &mut Testbed) -> Result<()> {
-    for host in [2, 1] {
-        let watch = bed.watch();
-        let value = format!("ROUND={host}");
+/// The host that drives the update crashes half way; the next steward goes on at that place. Then that one too.
+fn an_update_outlives_its_stewards(bed: &mut Testbed) -> Result<()> {
+    for round in ["first", "second"] {
+        let steward = steward_of(bed, "web")?;
+        let others: Vec<usize> =
+            bed.running_hosts().into_iter().filter(|host| *host != steward).collect();
+        let asked = *others.first().context("a host that stays")?;
+        let watch = Watch::start(bed.engines(&others));
+        let before = bed.running_on(&others, "web").ids();
+        let all = bed.watch();
+        let value = format!("ROUND={round}");
         let words = ["service", "update", "--detach", "--update-parallelism", "1", "--env-add"];
         let words: Vec<&str> = words.into_iter().chain([value.as_str(), "web"]).collect();
-        bed.host(0).shoal_with(&words)?;
-        wait_for("the update to be half way", REPAIR, || match watch.starts("web").len() {
+        bed.host(asked).shoal_with(&words)?;
+        wait_for("the update to be half way", REPAIR, || match all.starts("web").len() {
             few @ 0..2 => Err(format!("{few} starts")),
             _ => Ok(()),
         })?;
-        bed.crash(host)?;
+        ensure!(steward_of(bed, "web")? == steward, "another host became the steward meanwhile");
+        bed.crash(steward)?;
         let updated = |bed: &Testbed| -> Result<usize> {
             let mut updated = 0;
             for (on, one) in bed.running("web").containers() {
@@ -377,7 +385,25 @@ fn an_update_outlives_a_host(bed: &mut Testbed) -> Result<()> {
                 other => Err(format!("{count}, {other:?} updated")),
             }
         })?;
-        bed.wait_said(0, &["service", "inspect", "web"], "\"State\": \"completed\"", secs(30))?;
+        bed.wait_said(asked, &["service", "inspect", "web"], "\"State\": \"completed\"", secs(30))?;
+        // Stop-first, one at a time: the lost host's replicas come on top of those of the hosts that stayed.
+        let (fewest, _) = watch.fewest_and_most("web", &before);
+        let most_down = before.len() - fewest;
+        ensure!(most_down <= 1, "{most_down} were down at once: {:#?}", watch.happenings());
     }
     Ok(())
+}
+
+/// The host that is responsible for a service's rollouts, by the rule that all nodes go by.
+fn steward_of(bed: &Testbed, service: &str) -> Result<usize> {
+    let asked = bed.host(*bed.running_hosts().first().context("a host that runs")?);
+    let shown = asked.shoal_json(["service", "inspect", service])?;
+    let id: ServiceId = shown[0]["ID"].as_str().context("an id")?.parse()?;
+    let mut nodes: BTreeMap<NodeId, usize> = BTreeMap::new();
+    for index in bed.running_hosts() {
+        let me = bed.host(index).docker_by_shoal(["info", "--format", "{{.Swarm.NodeID}}"])?;
+        nodes.insert(me.trim().parse()?, index);
+    }
+    let steward = placement::steward(id, nodes.keys().copied()).context("nobody is there")?;
+    nodes.get(&steward).copied().context("a host of the bed")
 }

@@ -7,11 +7,12 @@ use regex_lite::{Captures, Regex};
 use serde_json::Value;
 
 /// Rules in their order: a pattern and what takes its place.
-const RULES: [(&str, &str); 16] = [
+const RULES: [(&str, &str); 17] = [
     // What the parts of a Swarm say to each other about an error, in front of it.
     (r"rpc error: code = [A-Za-z]+ desc = ", ""),
     (r"SWMKEY-1-[0-9A-Za-z+/]+", "KEY"),
     (r"version=\d+", "version=N"),
+    (r"/tmp/shoal-bed-[0-9A-Za-z]+/", "/BED/"),
     (r"^[0-9a-z]{12}( |$)", "ID$1"),
     (r"\b[0-9a-f]{64}\b", "HEX"),
     (r"\b[0-9a-z]{25}\b", "ID"),
@@ -82,6 +83,8 @@ fn progress_left_out(lines: impl Iterator<Item = String>) -> Vec<String> {
         });
         if line.starts_with("overall progress: ") {
             last_progress = Some(line);
+        } else if matches!(first, "job progress" | "active tasks") {
+            // A job says at its end that it is complete.
         } else if !is_slot && (first != "ID" || rest.contains(' ')) && !rest.starts_with("Waiting ")
         {
             kept.push(line);

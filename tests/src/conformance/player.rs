@@ -18,9 +18,10 @@ use crate::run;
 use crate::wait::{secs, wait_for};
 
 /// Longer than any command here takes; those that hang are a difference.
-const COMMAND_BOUND: std::time::Duration = secs(45);
-/// Everything that is waited for takes seconds.
-const WAIT_BOUND: std::time::Duration = secs(20);
+const COMMAND_BOUND: std::time::Duration = secs(90);
+/// Everything that is waited for takes seconds on a quiet machine; Swarm's managers change hands more slowly on a busy
+/// one.
+const WAIT_BOUND: std::time::Duration = secs(60);
 
 /// Which orchestrator answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,12 @@ impl<'a> Player<'a> {
         let left = self.docker(0, "service ls -q", cli)?.stdout;
         if !left.trim().is_empty() {
             self.docker(0, &format!("service rm {}", left.replace('\n', " ")), cli)?;
+        }
+        let list = "network ls --filter driver=overlay --format {{.Name}}";
+        let left = self.docker(0, list, cli)?.stdout;
+        let left: Vec<&str> = left.lines().filter(|name| *name != "ingress").collect();
+        if !left.is_empty() {
+            self.docker(0, &format!("network rm {}", left.join(" ")), cli)?;
         }
         Ok(played)
     }
@@ -122,7 +129,8 @@ impl<'a> Player<'a> {
         let put = |text: String, (name, value): (&String, &String)| {
             text.replace(&format!("${name}"), value)
         };
-        self.names.iter().fold(text.to_owned(), put)
+        // Longer names first: $T is not the beginning of $TASK.
+        self.names.iter().rev().fold(text.to_owned(), put)
     }
 
     fn docker(&self, host: usize, line: &str, cli: &Cli) -> Result<run::Output> {
