@@ -236,7 +236,7 @@ impl Node {
         }
         let minority = spec.partition != Partition::Available && !self.view.members.has_majority();
         let unknown = spec.mode.is_job() && !self.knows_what_ended(now);
-        if self.settling.on() || minority || unknown {
+        if self.settling.on() || minority || unknown || self.may_run_elsewhere(place, now) {
             if let Some(held) = self.local.held.get_mut(&place) {
                 held.not_before = now.at + LOOK_AGAIN;
             }
@@ -251,6 +251,15 @@ impl Node {
             self.claim(place, None, now);
         }
         self.local.attempt(place, service, now, &mut self.rng, false);
+    }
+
+    /// What had ended, or was being stopped, when this process found it: the slot may have been given to another
+    /// node since, and some node has not said yet what it runs. As for what looks like an orphan, see
+    /// [`Node::take_open`].
+    fn may_run_elsewhere(&self, place: Place, now: Now) -> bool {
+        let restated = self.local.held.get(&place).is_some_and(|held| held.restated);
+        let shared = matches!(place.slot, Slot::Index(_));
+        restated && shared && self.view.members.unheard(self.me, now.at).next().is_some()
     }
 
     /// What was found after a restart, or is held since the spec asked for less, may be more than this node can

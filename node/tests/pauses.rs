@@ -9,7 +9,7 @@ use membership::id::{CellId, Incarnation, TaskId};
 use membership::member::{EngineState, Health, MemberState, Resources};
 use membership::message::Message;
 use membership::wire::{self, Versioned};
-use node::runtime::{ActionResult, Found, RuntimeAction};
+use node::runtime::{ActionResult, ContainerState, Found, RuntimeAction};
 use node::slot::{Claim, ClaimPart, Epoch, Phase, TaskState, TaskStatus};
 use node::{Effect, Input, Node, Notice, Settings};
 
@@ -232,4 +232,49 @@ fn a_node_that_is_alone_and_sleeps_long_does_not_take_that_for_a_freeze() {
     alone.at = alone.node.next_wake().0 + freeze;
     alone.put(Input::Tick);
     assert!(alone.warnings.iter().any(|text| text.contains("stood still")), "{:?}", alone.warnings);
+}
+
+/// All shoal processes were killed while a replica that had lost its slot was being stopped. Started together again,
+/// its node had asked one peer, which had just started too, and ran the slot once more before the third had said
+/// that it holds it.
+#[test]
+fn what_had_ended_before_a_restart_is_not_run_again_before_everybody_has_said_what_they_run() {
+    let state = ContainerState::Exited { code: 137, out_of_memory: false };
+    let ended = Found { state, ..container(1, Epoch(3), TaskId(9)) };
+    let mut alone = Alone::with(3, vec![ended], true);
+    let settling = Health { settling: true, ..health(&alone.node) };
+    for peer in [1, 2] {
+        alone.put(Input::Connected { peer: id(peer), addr: addr(peer) });
+        let facts = vec![
+            SignedFact { owner: id(peer), ..fact(1, 1, FactKey::Profile, &profile(peer)) },
+            SignedFact { owner: id(peer), ..fact(1, 2, FactKey::Health, &settling) },
+        ];
+        alone.put(Input::Message { from: id(peer), message: Message::Facts(facts) });
+    }
+    alone.put(Input::Message { from: id(1), message: Message::Welcome { facts: 2 } });
+    alone.pass(3_000);
+    assert!(!alone.node.is_settling());
+    assert_eq!(alone.starts, 0, "nobody has said what they run");
+
+    let settled = health(&alone.node);
+    for peer in [1, 2] {
+        let mut facts =
+            vec![SignedFact { owner: id(peer), ..fact(1, 4, FactKey::Health, &settled) }];
+        if peer == 2 {
+            facts.push(SignedFact { owner: id(peer), ..fact(1, 3, CLAIMS, &claims(5)) });
+        }
+        alone.put(Input::Message { from: id(peer), message: Message::Facts(facts) });
+    }
+    alone.pass(20_000);
+    assert_eq!(alone.starts, 0, "the third holds it");
+}
+
+/// The same, with nobody to hear from: what has ended is run again.
+#[test]
+fn what_had_ended_before_a_restart_is_run_again_when_nobody_has_it() {
+    let state = ContainerState::Exited { code: 137, out_of_memory: false };
+    let ended = Found { state, ..container(1, Epoch(3), TaskId(9)) };
+    let mut alone = Alone::with(1, vec![ended], true);
+    alone.pass(20_000);
+    assert_eq!(alone.starts, 1);
 }

@@ -55,12 +55,14 @@ pub(super) fn compare(before: &Picture, after: Picture, changes: &[Change]) -> F
         .collect();
     services.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
     let hosts = this.hosts([&before.cluster(), &at_once.0, &cluster]);
+    let moving = services.iter().filter(|service| !service.global && !service.moves.is_empty());
+    let notes = this.notes(changes, moving.count(), &evenings, calm.err());
     Foresight {
         supposed: describe(&after, changes),
         services,
         hosts,
         quorum: after.quorum(),
-        notes: this.notes(changes, &evenings, calm.err()),
+        notes,
     }
 }
 
@@ -376,6 +378,7 @@ impl Comparison<'_> {
     fn notes(
         &self,
         changes: &[Change],
+        moving: usize,
         evenings: &[Evening],
         not_calm: Option<String>,
     ) -> Vec<String> {
@@ -410,6 +413,11 @@ impl Comparison<'_> {
         if changes.iter().any(|change| matches!(change, Change::Add(_))) {
             notes.push(
                 "a new host's id takes part in the races and is not known before it is there: how much it takes is foreseen, not which replicas".to_owned(),
+            );
+        }
+        if moving > 1 {
+            notes.push(
+                "several services move at once, and among hosts that are equally good for one the least loaded is chosen: how many replicas each host gets, and which move, is foreseen; two replicas may change places if one host hears of the others' choices before it makes its own".to_owned(),
             );
         }
         if evenings.len() >= MOST_EVENINGS {
