@@ -69,6 +69,7 @@ mod tests {
     use super::*;
     use std::os::unix::process::CommandExt;
     use std::process::Command;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn only_recorded_tasks_are_killed() {
@@ -84,6 +85,14 @@ mod tests {
                 .unwrap()
         };
         let (mut recorded, mut foreign) = (start(&ours), start("foreign"));
+        // A program that has just been executed has no environment yet, for an instant.
+        let marked = || marked_processes().into_iter().map(|(pid, _)| pid).collect::<Vec<_>>();
+        let pids = [&recorded, &foreign].map(|child| i32::try_from(child.id()).unwrap());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !pids.iter().all(|pid| marked().contains(pid)) {
+            assert!(Instant::now() < deadline, "the processes show no environment");
+            std::thread::yield_now();
+        }
         assert_eq!(kill_processes(dir.path()), 1);
         assert!(!recorded.wait().unwrap().success());
         assert!(foreign.try_wait().unwrap().is_none(), "a foreign process was killed");
