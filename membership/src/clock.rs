@@ -55,25 +55,44 @@ pub struct TooFarAhead {
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     last: Stamp,
+    /// The last stamp of those that go by the wall clock alone, because `last` lies too far ahead of it.
+    sane: Stamp,
 }
 
 impl Clock {
     /// A clock that will not go below `last`, the greatest stamp found on disk.
     pub fn starting_after(last: Stamp) -> Self {
-        Self { last }
+        Self { last, sane: Stamp::default() }
     }
 
-    /// A new stamp, greater than all that this clock has made or seen.
+    /// A new stamp, greater than all that this clock has made or seen, but for those that lie more than
+    /// [`MAX_AHEAD`] in front of `wall`: they were made or taken while the wall clock was wrong, nobody takes
+    /// one like them, and a host that went by them could change nothing until their time has come.
     pub fn tick(&mut self, wall: Wall) -> Stamp {
         let physical = Stamp { ms: wall.0, counter: 0 };
-        self.last = if physical > self.last { physical } else { self.last.next() };
-        self.last
+        let after = |last: Stamp| if physical > last { physical } else { last.next() };
+        let next = after(self.last);
+        if Millis(next.ms.saturating_sub(wall.0)) > MAX_AHEAD {
+            self.sane = after(self.sane);
+            return self.sane;
+        }
+        self.last = next;
+        next
     }
 
-    /// Takes note of a stamp that was accepted earlier, and may since lie ahead of a wall clock that
-    /// jumped back: what is written over it must still sort after it.
-    pub fn advance_to(&mut self, accepted: Stamp) {
-        self.last = self.last.max(accepted);
+    /// A new stamp that sorts after this one as well: what is written over something must, however far ahead
+    /// of a wall clock that jumped back that lies.
+    pub fn tick_after(&mut self, present: Stamp, wall: Wall) -> Stamp {
+        let stamp = self.tick(wall);
+        if stamp > present { stamp } else { present.next() }
+    }
+
+    /// A number that is greater than all that this clock has made or seen, however far ahead: for epochs, which
+    /// only rise.
+    pub fn rise(&mut self, wall: Wall) -> u64 {
+        let physical = Stamp { ms: wall.0, counter: 0 };
+        self.last = if physical > self.last { physical } else { self.last.next() };
+        self.last.index()
     }
 
     /// Takes note of a stamp from elsewhere.
@@ -117,6 +136,24 @@ mod tests {
         let bad = Stamp { ms: 2_000_000_000_000, counter: 0 };
         assert!(clock.observe(bad, Wall(1_900_000_000_000)).is_err());
         assert!(clock.tick(Wall(1_900_000_000_000)) < bad);
+    }
+
+    #[test]
+    fn what_lies_too_far_ahead_is_written_over_and_not_gone_by() {
+        let (wall, hour) = (1_900_000_000_000, 3_600_000);
+        let future = Stamp { ms: wall + hour, counter: 0 };
+        let mut clock = Clock::starting_after(future);
+        let mut before = Stamp::default();
+        for step in [0, 0, 5, 5, 4, 20_000] {
+            let stamp = clock.tick(Wall(wall + step));
+            assert!(before < stamp && stamp < Stamp { ms: wall + 30_000, counter: 0 }, "{stamp:?}");
+            before = stamp;
+        }
+        assert!(clock.tick_after(future, Wall(wall)) > future);
+        assert!(clock.rise(Wall(wall)) > future.index());
+        // Near enough it counts again.
+        let near = clock.tick(Wall(wall + hour - 10_000));
+        assert!(near > future && near > before);
     }
 
     #[test]

@@ -145,10 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_is_refused_when_the_own_clock_runs_away() {
-        let registers = Registers::new(CellId(0));
-        let mut clock = Clock::starting_after(Stamp { ms: WALL.0 + 60_000, counter: 0 });
-        let draft = registers.draft(KEY, Some(vec![1]), NodeId(1), &mut clock, WALL);
-        assert!(matches!(draft, Err(Refusal::TooFarAhead { .. })));
+    fn a_draft_over_what_lies_far_ahead_is_refused_and_one_beside_it_is_not() {
+        let future = Stamp { ms: WALL.0 + 60_000, counter: 0 };
+        let mut registers = Registers::new(CellId(0));
+        registers.merge(Record { stamp: future, ..record(KEY, vec![0]) });
+        let mut clock = Clock::starting_after(future);
+        let mut draft = |key| registers.draft(key, Some(vec![1]), NodeId(1), &mut clock, WALL);
+        assert!(matches!(draft(KEY), Err(Refusal::TooFarAhead { .. })));
+        let beside = draft(Key { id: KEY.id + 1, ..KEY });
+        assert!(beside.is_ok_and(|record| record.is_some_and(|r| r.stamp < future)));
     }
 }

@@ -185,8 +185,8 @@ impl Registers {
     /// that changes nothing is not gossiped). Does not merge it.
     ///
     /// # Errors
-    /// When peers would refuse it: the body is too large, or the clock, pushed on by stamps it has seen,
-    /// is too far ahead of `wall`.
+    /// When peers would refuse it: the body is too large, or what stands under `key` is stamped so far ahead of
+    /// `wall` that what is written over it would be too.
     pub fn draft(
         &self,
         key: Key,
@@ -201,12 +201,12 @@ impl Registers {
         }
         let mut ancestors = Vec::new();
         if let Some(entry) = current {
-            clock.advance_to(entry.record.stamp);
             ancestors.push(entry.digest);
             ancestors.extend(entry.record.ancestors.iter().take(MAX_ANCESTORS - 1));
         }
-        let record =
-            Record { cell: self.cell, key, stamp: clock.tick(wall), writer, ancestors, body };
+        let present = current.map(|entry| entry.record.stamp).unwrap_or_default();
+        let stamp = clock.tick_after(present, wall);
+        let record = Record { cell: self.cell, key, stamp, writer, ancestors, body };
         record.check(wall)?;
         Ok(Some(record))
     }
