@@ -37,6 +37,7 @@ impl Node {
         if !quiet || !calm || !free || self.settling.on() || self.leaving.is_some() {
             return;
         }
+        let mut waits = false;
         let ids: Vec<ServiceId> = self.view.services.ids().collect();
         for id in ids {
             let Some(standing) = self.view.standing(id) else { continue };
@@ -50,15 +51,19 @@ impl Node {
                 let place = Place { service: id, slot: Slot::Index(pull.slot) };
                 let spec = self.view.services.get(id).and_then(Service::active);
                 if spec.is_none_or(|spec| !self.has_room(place, spec)) {
-                    // What is being stopped here still takes it up.
-                    return;
+                    // What is being stopped here still takes it up, or what runs here for good: the others do
+                    // not wait for that.
+                    waits = true;
+                    continue;
                 }
                 self.claim(place, Some(pull.from), now);
                 self.dirty.insert(id);
                 return;
             }
         }
-        self.even_at = Some(self.view.version);
+        if !waits {
+            self.even_at = Some(self.view.version);
+        }
     }
 
     fn holders(&self, id: ServiceId, standing: &Standing, now: Now) -> BTreeMap<u32, Holder> {

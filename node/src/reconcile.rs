@@ -128,7 +128,11 @@ impl Node {
                 continue;
             }
             let Some((node, claim)) = better else {
-                if held.is_ready() {
+                // Nobody is relieved by it any more: it serves, or the other has gone.
+                let live = |(n, _): &&(NodeId, Arc<Claim>)| {
+                    *n != self.me && self.view.members.holds_claims(*n)
+                };
+                if held.is_ready() || !self.view.claims.on(place).iter().any(|c| live(&c)) {
                     held.relieves = None;
                 }
                 continue;
@@ -148,6 +152,9 @@ impl Node {
                 }
                 let failures = held.failures;
                 self.takeovers.give_up(place, failures, &self.settings, now.at);
+            }
+            if held.is_ready() {
+                self.takeovers.taken(place, now.at);
             }
             let why = format!("its slot is held by {}", self.node_name(node));
             self.local.release(place, now, &why, spec.stop_grace);

@@ -27,13 +27,29 @@ pub(crate) fn braked(members: usize, spread: Millis) -> String {
     )
 }
 
+/// A slot that another node took from this one, though it served here, is not taken back at once ...
+const TAKEN_FIRST: Millis = Millis(5_000);
+/// ... and later each time. Two nodes that cannot hear each other's records may each find that the slot must
+/// not be where the other one has it.
+const TAKEN_MOST: Millis = Millis(120_000);
+/// Where it failed on this node it is tried again while the other one serves, after this, twice this, and so on.
+const FAILED_FIRST: Millis = Millis(15_000);
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Takeovers {
     given_up: BTreeMap<Place, GivenUp>,
+    taken: BTreeMap<Place, Taken>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    at: Instant,
+    span: Millis,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct GivenUp {
+    at: Instant,
     until: Instant,
     times: u32,
     failures: u32,
@@ -42,6 +58,26 @@ struct GivenUp {
 impl Takeovers {
     pub(crate) fn forget_service(&mut self, service: membership::id::ServiceId) {
         self.given_up.retain(|place, _| place.service != service);
+        self.taken.retain(|place, _| place.service != service);
+    }
+
+    /// Another node took the slot, though it served here.
+    pub(crate) fn taken(&mut self, place: Place, at: Instant) {
+        self.taken.retain(|_, taken| at < taken.at + taken.span * 4);
+        let before = self.taken.get(&place);
+        let span = before.map_or(TAKEN_FIRST, |taken| (taken.span * 2).min(TAKEN_MOST));
+        self.taken.insert(place, Taken { at, span });
+    }
+
+    /// When this node may take the slot from a holder that serves: there is no hurry, so a slot that was taken
+    /// from it, or that failed here, waits, longer each time.
+    pub(crate) fn may_relieve_at(&self, place: Place) -> Option<Instant> {
+        let taken = self.taken.get(&place).map(|taken| taken.at + taken.span);
+        let failed = self.given_up.get(&place).map(|given_up| {
+            let span = FAILED_FIRST * (1u64 << (given_up.times - 1).min(10));
+            (given_up.at + span).min(given_up.until)
+        });
+        taken.max(failed)
     }
 
     /// This node could not run the slot: others first, for a time that doubles with each occasion.
@@ -55,7 +91,7 @@ impl Takeovers {
         let times = self.given_up.get(&place).map_or(0, |g| g.times) + 1;
         let most = Millis(3_600_000);
         let span = (settings.pass_over * (1u64 << (times - 1).min(10))).min(most);
-        self.given_up.insert(place, GivenUp { until: at + span, times, failures });
+        self.given_up.insert(place, GivenUp { at, until: at + span, times, failures });
     }
 
     /// How often in a row the slot had failed here when it was given up, while that is remembered.

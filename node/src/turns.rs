@@ -49,6 +49,8 @@ impl Node {
             let Some(choices) = mine.get(&slot.index) else { continue };
             let Some(rank) = choices.iter().position(|node| *node == self.me) else { continue };
             let due = self.due(place, spec, (rank, choices.len()), slot, now.at);
+            let may = slot.relieves.and_then(|_| self.takeovers.may_relieve_at(place));
+            let due = may.map_or(due, |may| due.max(may));
             if now.at < due {
                 self.look_again(id, due);
                 continue;
@@ -143,10 +145,12 @@ impl Node {
 
     pub(crate) fn claim(&mut self, place: Place, relieves: Option<NodeId>, now: Now) {
         let wall = self.wall(now);
-        let drawn = self.clock.tick(wall).index();
+        let drawn = self.clock.rise(wall);
         let epoch = Epoch(drawn.max(self.view.claims.highest(place).0 + 1));
         self.local.hold(place, epoch, now.at, relieves);
-        if let Some(failures) = self.takeovers.failures_before(place, now.at)
+        // Beside one that serves it is tried in earnest: what failed before must not end it before it begins.
+        if relieves.is_none()
+            && let Some(failures) = self.takeovers.failures_before(place, now.at)
             && let Some(held) = self.local.held.get_mut(&place)
         {
             held.failures = failures;

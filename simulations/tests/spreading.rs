@@ -1,10 +1,15 @@
 //! Where replicas lie: evenly, within what hosts hold, where constraints allow, away from drained hosts.
 
+use node::assets::AssetKind;
+use node::command::{Command, Reply};
+use node::files::Content;
 use node::slot::TaskState;
 use serde_json::json;
+use simulations::operators::assets::digest;
 use simulations::operators::service;
 use simulations::run::RunSpec;
 use simulations::script::{Script, h};
+use simulations::seen::Seen;
 
 #[test]
 fn replicas_over_equal_hosts_differ_by_at_most_one_for_every_count() {
@@ -117,4 +122,52 @@ fn the_limit_for_each_node_holds_while_one_is_drained() {
         script.wait_whole(60);
         script.done();
     }
+}
+
+/// Seed 230945: two slots that a host had claimed from a drained one waited for a config that was gone. The drained
+/// host left, and the other one, which was still about to relieve it, took over nothing to even load out any more.
+#[test]
+fn what_waits_for_a_file_does_not_keep_its_host_from_evening_out() {
+    let mut script = Script::of(29, 3);
+    let (spec, content) = (json!({ "Name": "site", "Labels": {} }), Content::new(&b"old"[..]));
+    let offered = digest(&content);
+    let create = Command::CreateAsset { kind: AssetKind::Config, spec, content };
+    let Ok(Reply::AssetCreated { id }) = script.command(h(0), create) else {
+        panic!("the config is not taken")
+    };
+    script.run.world.seen.push(Seen::Offered { asset: id, content: offered });
+    for host in [0, 2] {
+        script.availability(h(0), h(host), "pause");
+    }
+    let mut site = service("site", "sim/web", 4);
+    site["TaskTemplate"]["ContainerSpec"]["Configs"] = json!([
+        { "ConfigID": id.to_string(), "ConfigName": "site", "File": { "Name": "site" } },
+    ]);
+    let site = script.create(h(0), site);
+    script.wait("all on one", 60, |script| script.counts(site) == [0, 4, 0]);
+    // The one side removes both, the other one changes the service later: it stays, and its config is gone.
+    let cut = script.cut_off(&[h(2)]);
+    script.pass(10);
+    script.remove(h(2), site).expect("nobody else is there");
+    script.command(h(2), Command::RemoveAsset { kind: AssetKind::Config, id }).expect("not in use");
+    script.pass(5);
+    script.update(h(0), site, |spec| spec["Labels"] = json!({ "a": "b" })).expect("taken");
+    script.mend(cut);
+    script.wait("the config is gone everywhere", 60, |script| {
+        let hosts = script.run.world.hosts.iter();
+        hosts.filter_map(|host| host.process.as_ref()).all(|p| p.core.assets().is_empty())
+    });
+    for (host, availability) in [(0, "active"), (2, "active"), (1, "drain")] {
+        script.availability(h(0), h(host), availability);
+    }
+    script.pass(20);
+    assert_eq!(script.counts(site), [0, 4, 0], "it serves until somebody can take over");
+    script.crash(h(1));
+    script.availability(h(0), h(0), "pause");
+    let web = script.create(h(0), service("web", "sim/web", 4));
+    script.wait("all on the only one", 60, |script| script.counts(web) == [0, 0, 4]);
+    script.availability(h(2), h(0), "active");
+    // It has claimed the others, and so has its share with one.
+    script.wait("it takes one over", 200, |script| script.counts(web) == [1, 0, 3]);
+    script.done();
 }

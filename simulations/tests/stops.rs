@@ -175,3 +175,33 @@ fn what_is_being_stopped_is_not_adopted_after_a_restart() {
     script.pass(60);
     script.done();
 }
+
+/// Seed 220072: a drained host's replicas had failed on all the others some minutes before. These claimed them,
+/// remembered the failures, gave them back, and claimed them again, a hundred times a second.
+#[test]
+fn what_failed_here_is_not_taken_from_who_serves_it_again_and_again() {
+    let mut script = Script::of(66, 3);
+    for host in [0, 1] {
+        script.run.world.hosts[host].engine.manner.all_crash = true;
+    }
+    let web = script.create(h(0), service("web", "sim/web", 3));
+    script.wait("all run where they can", 600, |script| script.counts(web) == [0, 0, 3]);
+    for host in [0, 1] {
+        script.run.world.hosts[host].engine.manner.all_crash = false;
+    }
+    let (starts, stops) = script.actions();
+    script.availability(h(1), h(2), "drain");
+    let mut least = 3;
+    script.wait("the drained host is empty", 90, |script| {
+        least = least.min(script.slots(web, &[h(0), h(1), h(2)]).len());
+        script.counts(web)[2] == 0 && script.whole().is_ok()
+    });
+    assert_eq!(least, 3, "slots that served all the while");
+    // A slot may be begun on two hosts at once where both have waited equally long.
+    let (started, stopped) = script.actions();
+    assert!(
+        started - starts <= 6 && stopped - stops <= 6,
+        "{started} - {starts}, {stopped} - {stops}"
+    );
+    script.done();
+}
