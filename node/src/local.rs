@@ -382,7 +382,8 @@ impl Local {
         if let Some(run) = found {
             run.stage = Stage::Starting(id);
             run.since = now.at;
-            run.editions = Some(editions(&template, assets));
+            // Ordered again, an engine may find what it made at the first order: with the files of then.
+            run.editions.get_or_insert_with(|| editions(&template, assets));
             run.addresses = addresses;
             run.status.error = None;
             run.set(TaskState::Preparing, "preparing", now.wall);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use membership::id::TaskId;
 use membership::time::{Millis, Now};
+use serde_json::Value;
 
 use crate::files::{Editions, TaskFiles, editions};
 use crate::held::{Run, Stage};
@@ -16,17 +17,34 @@ use crate::local::{Doing, Local};
 use crate::node::Node;
 use crate::runtime::RuntimeAction;
 use crate::services::Service;
-use crate::slot::Place;
-use crate::spec::ServiceSpec;
+use crate::slot::{Place, TemplateId};
+use crate::spec::{ServiceSpec, template_id};
 use crate::start::filled_template;
 
 /// How long a replacement that failed waits before it is tried again.
 const AGAIN: Millis = Millis(5_000);
 
+/// What a task was started with, as far as the records still say.
+type Started = (TemplateId, Arc<Value>);
+
 impl Node {
     /// Brings the files of this service's running tasks up to date.
     pub(crate) fn refresh_files(&mut self, service: &Service, spec: &ServiceSpec, now: Now) {
-        let wanted = editions(&service.task_template, &self.view.assets);
+        self.refresh_those_of(service, &(spec.template, service.task_template.clone()), now);
+        // While an update is under way, or paused, what has not been replaced keeps up as well. What is older
+        // than that stays as it is until it is replaced: nobody knows any more what it was started with.
+        let places = self.local.places(service.id);
+        let others = places.iter().filter_map(|place| self.local.held.get(place));
+        if others.flat_map(|held| held.runs()).any(|run| run.status.template != spec.template)
+            && let Some(previous) = before(service)
+        {
+            self.refresh_those_of(service, &previous, now);
+        }
+    }
+
+    fn refresh_those_of(&mut self, service: &Service, started: &Started, now: Now) {
+        let (id, template) = started;
+        let wanted = editions(template, &self.view.assets);
         if wanted.is_empty() {
             return;
         }
@@ -35,13 +53,12 @@ impl Node {
             let behind: Vec<TaskId> = held
                 .runs()
                 .filter(|run| matches!(run.stage, Stage::Warming | Stage::Ready))
-                // Of a task of another template this node may not know what it was started with.
-                .filter(|run| run.status.template == spec.template)
+                .filter(|run| run.status.template == *id)
                 .filter(|run| run.editions.as_ref() != Some(&wanted))
                 .map(Run::id)
                 .collect();
             for task in behind {
-                self.refresh_task(place, task, service, &wanted, now);
+                self.refresh_task(place, task, service, template, &wanted, now);
             }
         }
     }
@@ -51,6 +68,7 @@ impl Node {
         place: Place,
         task: TaskId,
         service: &Service,
+        template: &Value,
         wanted: &Editions,
         now: Now,
     ) {
@@ -65,11 +83,10 @@ impl Node {
             return;
         }
         let container = run.status.container.clone().unwrap_or_default();
-        let Ok(files) = TaskFiles::gather(&service.task_template, &self.view.assets) else {
+        let Ok(files) = TaskFiles::gather(template, &self.view.assets) else {
             return;
         };
-        let Ok(filled) =
-            filled_template(&self.local.starter, service, place, task, &service.task_template)
+        let Ok(filled) = filled_template(&self.local.starter, service, place, task, template)
         else {
             return;
         };
@@ -77,6 +94,13 @@ impl Node {
         let doing = Doing::Refresh { place, task, editions: wanted.clone() };
         self.local.act(doing, RuntimeAction::Refresh { task, container, files });
     }
+}
+
+/// The template before the present one. What runs of a job is of the present one always.
+fn before(service: &Service) -> Option<Started> {
+    let previous = service.body.previous.as_ref().filter(|_| service.job.is_none())?;
+    let template = previous.get("TaskTemplate").cloned().unwrap_or_default();
+    Some((template_id(previous), Arc::new(template)))
 }
 
 impl Local {

@@ -4,10 +4,16 @@ use std::collections::BTreeSet;
 
 use membership::id::{ServiceId, TaskId};
 use membership::member::MemberState;
+use node::assets::AssetKind;
+use node::command::{Command, Reply};
+use node::files::Content;
 use node::slot::TaskState;
 use serde_json::{Value, json};
 use simulations::links::HostIx;
+use simulations::operators::assets::digest;
+use simulations::operators::service;
 use simulations::script::{Script, h};
+use simulations::seen::Seen;
 use simulations::time::Span;
 
 fn running(script: &Script) -> BTreeSet<TaskId> {
@@ -125,4 +131,46 @@ fn an_update_goes_on_though_one_steward_after_the_other_dies_half_way() {
         script.wait_whole(200);
         script.done();
     }
+}
+
+/// Seed 100605: a config replaced in place did not reach the tasks that a paused update had left as they were.
+#[test]
+fn a_config_reaches_what_a_paused_update_has_left() {
+    let mut script = Script::of(91, 3);
+    let content = |text: &str| Content::new(text.as_bytes());
+    let spec = json!({ "Name": "site", "Labels": {} });
+    let create = Command::CreateAsset { kind: AssetKind::Config, spec, content: content("old") };
+    let Ok(Reply::AssetCreated { id }) = script.command(h(0), create) else {
+        panic!("the config is not taken")
+    };
+    for text in ["old", "new"] {
+        let content = digest(&content(text));
+        script.run.world.seen.push(Seen::Offered { asset: id, content });
+    }
+    let mut web = service("web", "sim/web", 4);
+    web["TaskTemplate"]["ContainerSpec"]["Configs"] = json!([
+        { "ConfigID": id.to_string(), "ConfigName": "site", "File": { "Name": "site" } },
+    ]);
+    let web = script.create(h(1), web);
+    script.wait_whole(60);
+    script.update(h(0), web, image("sim/missing", "stop-first")).expect("nobody knows it yet");
+    script.wait("it is paused", 60, |script| rollout(script, h(1), web) == "paused");
+    let process = script.run.world.hosts[0].process.as_ref().expect("it runs");
+    let version =
+        process.core.assets().into_iter().find(|view| view.id == id).map(|view| view.version);
+    let version = version.expect("it was created");
+    let signal = Some("HUP".to_owned());
+    let replace = Command::ReplaceConfig { id, version, content: content("new"), signal };
+    script.command(h(0), replace).expect("taken");
+    let all_new = |script: &Script| {
+        let hosts = script.run.world.hosts.iter();
+        let containers = hosts.flat_map(|host| host.engine.containers());
+        containers
+            .filter(|container| container.is_running())
+            .all(|container| container.configs.get(&id).is_some_and(|c| c.bytes() == b"new"))
+    };
+    assert!(!all_new(&script), "nothing ran with the old one");
+    script.wait("all have the new content", 30, |script| all_new(script));
+    assert_eq!(script.counts(web).iter().sum::<usize>(), 4);
+    script.done();
 }

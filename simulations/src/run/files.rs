@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use membership::id::{AssetId, ServiceId};
 use membership::record::Digest;
 use node::assets::AssetKind;
+use node::slot::TemplateId;
+use node::spec::{ServiceSpec, template_id};
 use serde_json::Value;
 
 use super::Run;
@@ -43,15 +45,32 @@ impl Run {
         named_in(&spec["TaskTemplate"]).iter().any(|asset| !assets.contains_key(asset))
     }
 
+    /// The templates of this service whose tasks keep up with their configs: the present one, and the one before,
+    /// of which tasks run while an update is paused. `None` for a job, of which nothing older runs.
+    fn kept_up(&self, service: ServiceId) -> Option<Vec<TemplateId>> {
+        let mut processes = self.world.hosts.iter().filter_map(|host| host.process.as_ref());
+        let views = processes.next()?.core.services();
+        let view = views.into_iter().find(|view| view.id == service)?;
+        if ServiceSpec::parse(&view.spec).is_ok_and(|spec| spec.mode.is_job()) {
+            return None;
+        }
+        let specs = [Some(view.spec), view.previous_spec];
+        Some(specs.into_iter().flatten().map(|spec| template_id(&spec)).collect())
+    }
+
     /// What runs of a service has its configs as they are now; in words where something has an older one.
     pub(super) fn has_present_files(
         &self,
         service: ServiceId,
         assets: &Assets,
     ) -> Result<(), String> {
+        let kept_up = self.kept_up(service);
         for host in &self.world.hosts {
             let running = host.engine.containers().filter(|c| c.is_running() && !c.stopping);
             for container in running.filter(|container| container.service == service) {
+                if kept_up.as_ref().is_some_and(|those| !those.contains(&container.template)) {
+                    continue;
+                }
                 let old = container.configs.iter().find(|(id, content)| {
                     assets.get(id).is_some_and(|(kind, present)| {
                         *kind == AssetKind::Config && *present != digest(content)
