@@ -39,6 +39,10 @@ const SHIELD: Millis = Millis(30_000);
 /// they may hardly ever be.
 const DOUBT_AT_MOST: Millis = Millis(15_000);
 
+/// How long a node that has a record of a later execution than the one it knows, and nobody to ask, waits for the
+/// service's own record. It must end: the later execution may have been of an edit that lost, on a host that is gone.
+const BEHIND_AT_MOST: Millis = Millis(600_000);
+
 /// How many executions can be told apart by the template's id.
 const EXECUTIONS: u64 = 1 << 20;
 
@@ -47,6 +51,13 @@ impl TemplateId {
     /// is another one.
     pub(crate) fn of_iteration(self, iteration: u64) -> Self {
         Self((self.0 & !(EXECUTIONS - 1)) | (iteration % EXECUTIONS))
+    }
+
+    /// Whether this is of a later execution of a job than `other`: by their numbers, as far as half of those
+    /// that can be told apart.
+    pub(crate) fn is_executed_after(self, other: Self) -> bool {
+        let ahead = self.0.wrapping_sub(other.0) % EXECUTIONS;
+        (1..EXECUTIONS / 2).contains(&ahead)
     }
 
     /// The execution that a task belonged to, of a job that is at `present`.
@@ -97,6 +108,9 @@ impl Job {
 pub(crate) struct Doubt {
     pub since: Instant,
     asked: Instant,
+    /// When a record came that is about a later execution of a job than this node has heard of. It replaced what
+    /// was recorded of the one that this node knows, so whether a slot of that has ended cannot be told any more.
+    pub behind: Option<Instant>,
     /// When it was over. Turns are counted from here: nodes come out of it at about one time, and those
     /// that would have been due long before must not all begin the same slot.
     pub over: Option<Instant>,
@@ -104,17 +118,29 @@ pub(crate) struct Doubt {
 
 impl Doubt {
     pub(crate) fn at(at: Instant) -> Self {
-        Self { since: at, asked: at, over: None }
+        Self { since: at, asked: at, behind: None, over: None }
+    }
+
+    /// Anew, and for no less.
+    pub(crate) fn again(self, at: Instant) -> Self {
+        Self { behind: self.behind.filter(|_| self.over.is_none()), ..Self::at(at) }
     }
 }
 
 impl Node {
     /// Members came, went or were cut off, or this node was: it asks for records that it may have missed.
     pub(crate) fn doubt_records(&mut self, now: Now) {
-        self.doubt = Doubt::at(now.at);
+        self.doubt = self.doubt.again(now.at);
         if self.has_jobs() {
             self.ask_for_records();
         }
+    }
+
+    /// A record came that is about a later execution of a job than this node has heard of: whoever wrote it has the
+    /// service's record that is missing here.
+    pub(crate) fn missed_an_execution(&mut self, now: Now) {
+        self.doubt_records(now);
+        self.doubt.behind = Some(now.at);
     }
 
     fn has_jobs(&self) -> bool {
@@ -135,13 +161,24 @@ impl Node {
         }
         let doubted = at.since(self.doubt.since);
         let mine = self.view.registers.root();
-        let differs = |k: &crate::members::Known| k.health.as_ref().is_some_and(|h| h.root != mine);
-        let differ = self
+        let differs = |k: &crate::members::Known| k.health.as_ref().is_none_or(|h| h.root != mine);
+        let mut others = self
             .view
             .members
             .iter()
-            .any(|(id, k)| id != self.me && k.state.holds_claims() && differs(k));
-        doubted < self.settings.settle || differ && doubted < DOUBT_AT_MOST
+            .filter(|(id, k)| *id != self.me && k.state.holds_claims())
+            .peekable();
+        let alone = others.peek().is_none();
+        let differ = others.any(|(_, k)| differs(k));
+        let behind = self.is_behind(at);
+        doubted < self.settings.settle
+            || (differ && doubted < DOUBT_AT_MOST)
+            || (behind && (differ || alone) && self.view.misses_an_execution())
+    }
+
+    /// Whether the record of a job's next execution may be missing here.
+    fn is_behind(&self, at: Instant) -> bool {
+        self.doubt.behind.is_some_and(|since| at.since(since) < BEHIND_AT_MOST)
     }
 
     /// Whether it is known here what has ended. Asks, now and then, while it is not.
@@ -326,7 +363,8 @@ impl Node {
     /// service's steward those of nodes that have left. Only while all members are here and hold the same,
     /// so that no edit that would bring the service back is still on its way.
     pub(crate) fn drop_old_completions(&mut self, now: Now) {
-        if self.view.is_shared() || self.settling.on() || self.writes.busy() {
+        let busy = self.writes.busy() || self.is_behind(now.at);
+        if self.view.is_shared() || self.settling.on() || busy {
             return;
         }
         let mine = self.view.registers.root();

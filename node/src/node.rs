@@ -185,6 +185,9 @@ impl Node {
     /// What it does first.
     pub(crate) fn begin(&mut self) -> Vec<Effect> {
         let now = self.started;
+        if self.view.misses_an_execution() {
+            self.doubt.behind = Some(now.at);
+        }
         self.local.list(now.at);
         self.retention_changed();
         self.members_changed(now);

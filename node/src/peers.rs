@@ -17,7 +17,6 @@ use rand::RngExt;
 use rand::seq::IteratorRandom;
 
 use crate::io::{Effect, Notice};
-use crate::jobs::Doubt;
 use crate::node::Node;
 use crate::writes::{Batch, Origin, name_of};
 
@@ -122,6 +121,9 @@ impl Node {
             self.send(peer, Message::Sync(root));
         }
         self.doubt_records(now);
+        if self.view.misses_an_execution() {
+            self.doubt.behind = Some(now.at);
+        }
         self.local.look_anew(now.at);
         self.publish_health(now);
     }
@@ -267,7 +269,7 @@ impl Node {
                 Err(reason) => {
                     // It may be the word that a slot of a job has ended. Not asked for at once: it would be
                     // refused again.
-                    self.doubt = Doubt::at(now.at);
+                    self.doubt = self.doubt.again(now.at);
                     let text = format!("a record that node {from} sent was refused: {reason}");
                     self.out.push(Effect::Notice(Notice::Warning { text }));
                 }

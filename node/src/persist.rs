@@ -200,7 +200,11 @@ impl Node {
                     *kind = (*kind).min(key.kind);
                 }
                 Kind::Admission | Kind::NodeSettings => members = true,
-                Kind::Completions => self.view.completions_changed(key),
+                Kind::Completions => {
+                    if self.view.completions_changed(key) {
+                        self.missed_an_execution(now);
+                    }
+                }
                 Kind::Network => self.network_changed(key),
                 Kind::Cluster => self.retention_changed(),
                 _ => {

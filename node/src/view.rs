@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use membership::detector::Jury;
 use membership::id::{CellId, Incarnation, NetworkId, NodeId, ServiceId};
-use membership::record::{Key, Record};
+use membership::record::{Key, Kind, Record};
 use membership::registers::Registers;
 use membership::time::{Instant, Millis, Now};
 use placement::{Cluster, Host};
@@ -22,7 +22,7 @@ use crate::hosts::host;
 use crate::members::Members;
 use crate::network::{Attached, Block, Endpoint, Networks};
 use crate::plans::Kept;
-use crate::services::Services;
+use crate::services::{Service, Services};
 use crate::settings::Settings;
 use crate::slot::{Place, TaskStatus};
 use crate::standing::{Standing, Wanted};
@@ -186,14 +186,29 @@ impl View {
     }
 
     /// What a node has written of the ends of a job changed.
-    pub(crate) fn completions_changed(&mut self, key: &Key) {
+    ///
+    /// Returns whether the record is about an execution of which this node has not heard: it replaced what was
+    /// recorded of the one that this node believes to be the present one.
+    pub(crate) fn completions_changed(&mut self, key: &Key) -> bool {
         let body = self.registers.get(key).and_then(Completions::read);
         let jobs = || self.services.iter().filter(|s| s.job.is_some()).map(|s| s.id).collect();
         // A tombstone does not say of which service.
-        let about: Vec<ServiceId> = body.map_or_else(jobs, |body| vec![body.service]);
+        let about: Vec<ServiceId> = body.as_ref().map_or_else(jobs, |body| vec![body.service]);
         for id in about {
             self.service_changed(id);
         }
+        body.is_some_and(|body| self.is_ahead(&body))
+    }
+
+    fn is_ahead(&self, body: &Completions) -> bool {
+        let present = self.services.get(body.service).and_then(Service::active);
+        present.is_some_and(|spec| body.template.is_executed_after(spec.template))
+    }
+
+    /// Whether some record is about a later execution of a job than the service's own.
+    pub(crate) fn misses_an_execution(&self) -> bool {
+        let mut bodies = self.registers.live(Kind::Completions);
+        bodies.any(|(_, record)| Completions::read(record).is_some_and(|body| self.is_ahead(&body)))
     }
 
     /// Something is to be said about a service.

@@ -268,3 +268,40 @@ fn with_the_service_goes_what_was_written_of_it() {
     host.pass(30_000);
     assert_eq!((live(&host), host.engine.len()), (0, 0));
 }
+
+/// Seeds 100620, 210471 and 210498: a host that had lost the record of a job's next iteration, and had the one of what
+/// had ended of that, ran slots of the iteration before again.
+#[test]
+fn who_has_missed_an_iteration_starts_nothing_of_the_one_before() {
+    let mut host = Host::new(&job(2, 2));
+    host.ends(0, 0);
+    host.ends(1, 0);
+    let key = Key { kind: Kind::Service, id: SERVICE.0 };
+    let before = host.disk.get(&key).cloned().expect("it is on the disk");
+    host.update(|spec| spec["TaskTemplate"]["ForceUpdate"] = json!(1));
+    host.ends(0, 0);
+    let present = host.disk.insert(key, before).expect("it was changed");
+    host.engine.clear();
+    let mut host = host.again();
+    host.pass(500_000);
+    assert_eq!(host.starts, [], "nobody is there to ask");
+    // What it misses comes.
+    host.disk.insert(key, present);
+    let host = host.again();
+    assert_eq!((host.starts.clone(), host.view().completed), (vec![Slot::Index(1)], 1));
+}
+
+#[test]
+fn who_has_missed_an_iteration_does_not_wait_for_it_for_ever() {
+    let mut host = Host::new(&job(1, 1));
+    let key = Key { kind: Kind::Service, id: SERVICE.0 };
+    let before = host.disk.get(&key).cloned().expect("it is on the disk");
+    host.update(|spec| spec["TaskTemplate"]["ForceUpdate"] = json!(1));
+    host.ends(0, 0);
+    host.disk.insert(key, before);
+    host.engine.clear();
+    let mut host = host.again();
+    assert_eq!(host.starts, []);
+    host.pass(700_000);
+    assert_eq!(host.starts, [Slot::Index(0)]);
+}
