@@ -17,6 +17,10 @@ use crate::engine::Became;
 use crate::links::HostIx;
 use crate::operators::CommandNo;
 
+/// What a node tells of links that answer again, and of containers that it finds ended when it next looks
+/// through its engine: both come some time after all is as it should be.
+pub const AFTERTHOUGHTS: &str = "links or ended tasks";
+
 /// A record, by what tells it from all others.
 pub type RecordName = (Key, Stamp, NodeId);
 

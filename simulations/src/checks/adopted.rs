@@ -8,8 +8,12 @@ use membership::id::TaskId;
 
 use super::{Check, Found, Picture};
 use crate::seen::Seen;
-use crate::time::At;
+use crate::time::{At, Span};
 use crate::world::tell::{ShortPlace, ShortTask};
+
+/// How long a node may take to hear of what its engine has made, where its loop is slow: an engine may still carry
+/// out what an earlier process ordered.
+const HEARD: Span = Span::secs(5);
 
 #[derive(Debug, Default)]
 pub(super) struct Adopted {
@@ -30,7 +34,9 @@ impl Check for Adopted {
         let own =
             ready.filter(|other| *other != task && !self.given_up.contains(other)).find(|other| {
                 picture.tasks.get(other).is_some_and(|other| {
-                    other.host == *host && other.running && other.template == Some(*template)
+                    let heard = at.since(other.since) > HEARD;
+                    let same = other.host == *host && other.template == Some(*template);
+                    heard && same && other.running
                 }) && !picture.has_lost_its_address(*host, **other)
             });
         if let Some(own) = own {

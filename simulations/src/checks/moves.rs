@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use membership::id::{NodeId, TaskId};
 use membership::member::MemberState;
-use node::slot::{Place, Slot};
+use node::slot::{Epoch, Place, Slot};
 
 use super::{Check, Found, Picture};
 use crate::links::HostIx;
@@ -31,6 +31,8 @@ pub(super) struct Moves {
     beliefs: BTreeMap<(HostIx, NodeId), MemberState>,
     /// When each node last changed its mind about somebody, to the worse.
     turned: BTreeMap<HostIx, At>,
+    /// When a node decided to run a slot: it may have waited for an image since.
+    decided: BTreeMap<(HostIx, Place), (Epoch, At)>,
     /// A slot that a node is trying already.
     tried: BTreeMap<(HostIx, Place), At>,
     /// What its own node is about to stop: it has told the others, and serves for a moment longer.
@@ -62,6 +64,7 @@ impl Check for Moves {
                 }
             }
             Seen::Process { host, .. } => {
+                self.decided.retain(|(of, _), _| of != host);
                 self.well_since.insert(*host, at);
                 self.beliefs.retain(|(of, _), _| of != host);
             }
@@ -74,12 +77,22 @@ impl Check for Moves {
                     self.turned.insert(*host, at);
                 }
             }
-            Seen::Start { host, place, template, view: Some(view), .. } => {
+            Seen::Claim { host, place, epoch, .. } => {
+                let decided = self.decided.entry((*host, *place)).or_insert((*epoch, at));
+                if decided.0 != *epoch {
+                    *decided = (*epoch, at);
+                }
+            }
+            Seen::Start { host, place, template, epoch, view: Some(view), .. } => {
                 let again = self.tried.insert((*host, *place), at);
                 let again = again.is_some_and(|before| at.since(before) < WELL + WELL);
-                let turned = self.turned.get(host).is_some_and(|when| at.since(*when) <= RECENT);
+                let decided = self.decided.get(&(*host, *place)).filter(|(of, _)| of == epoch);
+                let turned = self.turned.get(host).copied();
+                // Decided before: for another reason.
+                let before = decided.is_some_and(|(_, when)| turned.is_some_and(|t| *when < t));
+                let turned = turned.is_some_and(|when| at.since(when) <= RECENT);
                 let fixed = matches!(place.slot, Slot::Node(_)) || view.global;
-                if again || fixed || !turned || !self.is_well(at, *host) {
+                if again || fixed || before || !turned || !self.is_well(at, *host) {
                     return;
                 }
                 let ready = picture.ready.get(place).into_iter().flatten();

@@ -316,6 +316,8 @@ fn a_node_does_not_start_beside_its_own() {
     script.sees(runs(A, 1)).sees([start(B, 2, view())]);
     assert!(script.found().is_empty(), "another node");
     script.sees([start(A, 3, view())]);
+    assert!(script.found().is_empty(), "it may not have heard of it yet");
+    script.passes(6).sees([start(A, 4, view())]);
     assert_eq!(script.found(), ["adopted"]);
 }
 

@@ -14,6 +14,7 @@ use node::slot::{Epoch, Phase, Place};
 
 use super::picture::Task;
 use super::{Check, Found, Picture};
+use crate::engine::Became;
 use crate::links::HostIx;
 use crate::seen::Seen;
 use crate::time::At;
@@ -25,6 +26,8 @@ pub(super) struct Rising {
     cloned: BTreeSet<NodeId>,
     /// Whose clock was set back since their last start.
     set_back: BTreeSet<HostIx>,
+    /// Some clock was wrong at some time, so that epochs may have been drawn from the future.
+    was_wrong: bool,
     started: BTreeMap<NodeId, Incarnation>,
     published: BTreeMap<NodeId, (Incarnation, u64)>,
     ready: BTreeMap<(NodeId, Place), Epoch>,
@@ -37,6 +40,11 @@ impl Check for Rising {
                 if self.cloned.contains(id) => {}
             Seen::ClockSetBack { host } => {
                 self.set_back.insert(*host);
+                self.was_wrong = true;
+            }
+            Seen::Container { host, place, what: Became::Gone, .. } if self.was_wrong => {
+                let id = picture.processes.get(host);
+                id.and_then(|id| self.ready.remove(&(*id, *place)));
             }
             Seen::Process { host, id, incarnation } => {
                 let set_back = self.set_back.remove(host);

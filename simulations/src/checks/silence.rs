@@ -2,18 +2,19 @@
 //! heartbeats and comparisons.
 
 use super::{Check, Found, Picture};
-use crate::seen::Seen;
-use crate::time::At;
+use crate::seen::{AFTERTHOUGHTS, Seen};
+use crate::time::{At, Span};
 use crate::world::tell::ShortPlace;
+
+/// How long afterthoughts come: ten probes, and half a minute between two looks through an engine.
+const AFTER: Span = Span::secs(45);
 
 #[derive(Debug, Default)]
 pub(super) struct Silence;
 
 impl Check for Silence {
     fn see(&mut self, at: At, seen: &Seen, picture: &Picture, found: &mut Found) {
-        if picture.settled.is_none() {
-            return;
-        }
+        let Some(settled) = picture.settled else { return };
         match seen {
             // What failed on a node too often is kept from it for up to an hour, and evened out then.
             Seen::Start { place, .. } | Seen::Stop { place, .. }
@@ -35,6 +36,7 @@ impl Check for Silence {
                 );
             }
             Seen::Spoke { .. } | Seen::Written { .. } if !picture.kept_away.is_empty() => {}
+            Seen::Spoke { what: AFTERTHOUGHTS, .. } if at.since(settled) < AFTER => {}
             Seen::Spoke { host, what } => {
                 found.push(at, "silence", format!("{host} tells of {what} in a settled cluster"));
             }

@@ -54,7 +54,7 @@ pub(super) fn run(flags: &RandomFlags, program: Program) -> Ended {
             return ended;
         }
     }
-    if !flags.keep.json {
+    if !flags.keep.json && flags.count > 1 {
         println!("{sum}");
         println!("{}", sum.speed(began.elapsed()));
     }
@@ -102,6 +102,10 @@ fn one(seed: u64, flags: &RandomFlags, program: Program, sum: &mut Sum) -> Ended
     // Of many runs the sum is told in the end; of a single one everything.
     if flags.count == 1 || flags.keep.json {
         flags.keep.print(&sheet);
+    }
+    // The last line of a run is its seed, its trace and what was found.
+    if flags.count == 1 && !flags.keep.json {
+        println!("{sum}");
     }
     told(&outcome, program);
     flags.keep.end(&sheet, kept)

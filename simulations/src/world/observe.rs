@@ -22,7 +22,7 @@ use super::tell::{ShortAction, ShortNotice, ShortPlace, ShortRecords};
 use crate::links::HostIx;
 use crate::operators::assets::{named_in, shows_content};
 use crate::operators::networks;
-use crate::seen::{OwnView, Seen};
+use crate::seen::{AFTERTHOUGHTS, OwnView, Seen};
 
 impl World {
     /// Tells the checks what a core has decided, with what it believed when it did.
@@ -47,8 +47,12 @@ impl World {
                     }
                 }
                 Effect::Send { message: Message::Facts(facts), .. } => {
+                    let late = |fact: &SignedFact| {
+                        matches!(fact.key, FactKey::Edges | FactKey::History { .. })
+                    };
                     if !facts.is_empty() {
-                        self.seen.push(Seen::Spoke { host: ix, what: "facts" });
+                        let what = if facts.iter().all(late) { AFTERTHOUGHTS } else { "facts" };
+                        self.seen.push(Seen::Spoke { host: ix, what });
                     }
                 }
                 Effect::Send { message: Message::Stored(records), .. } => {

@@ -55,7 +55,7 @@ fn what_has_lost_its_address_may_be_stopped_or_started_beside_and_nothing_else()
         script.sees([uses(&blocks), stop(A, 1, view())]);
         assert_eq!(script.found().contains(&"make before break"), breaks, "{blocks:?}");
         let mut script = Script::new();
-        script.sees([uses(&[3]), starts(1, &[BACK], &[(9, 3)])]).sees(runs(A, 1)).passes(1);
+        script.sees([uses(&[3]), starts(1, &[BACK], &[(9, 3)])]).sees(runs(A, 1)).passes(6);
         script.sees([uses(&blocks), start(A, 2, view())]);
         assert_eq!(script.found().contains(&"adopted"), breaks, "{blocks:?}");
     }
