@@ -60,7 +60,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that will not go below `last`, the greatest stamp found on disk.
+    /// A clock that goes on above `last`, the greatest stamp found on disk, with the exception that
+    /// [`tick`](Self::tick) makes for stamps from the future.
     pub fn starting_after(last: Stamp) -> Self {
         Self { last, sane: Stamp::default() }
     }
